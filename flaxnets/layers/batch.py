@@ -1,0 +1,58 @@
+"""What a layer may need to know of the batch around the images it sees.
+
+Almost every layer treats images one by one. Two do not: batch normalisation averages over the
+batch, and dropout draws for each image. A batch can be *padded* (the last one of an epoch, filled
+up to a fixed size so that nothing is compiled twice) and it can be *one shard* of a larger batch
+(under `jax.pmap` or `jax.shard_map`, where a layer sees the images of one device). Both layers ask
+`current()`, and so compute what they would on the real images of the whole batch; models pass
+nothing along.
+
+    with batch.scope(mask=mask, axis_name='data'):
+        logits = model(images, rngs=rngs)
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """`mask` [B]: 1 for a real image, 0 for padding; None: all real. `axis_name`: the mapped axis
+    the batch is sharded over; None: the layer sees the whole batch."""
+
+    mask: ArrayLike | None = None
+    axis_name: str | None = None
+
+    def sum(self, x: Array) -> Array:
+        """Adds `x` over the devices that share the batch."""
+        return x if self.axis_name is None else jax.lax.psum(x, self.axis_name)
+
+    def positions(self, size: int) -> Int[Array, ' size']:
+        """Each image's position in the whole batch, for `size` images seen here."""
+        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * size
+        return first + jnp.arange(size)
+
+
+_CURRENT = contextvars.ContextVar('batch', default=Batch())
+
+
+def current() -> Batch:
+    """The batch being computed; the whole of it, unpadded, outside any `scope`."""
+    return _CURRENT.get()
+
+
+@contextlib.contextmanager
+def scope(*, mask: ArrayLike | None = None, axis_name: str | None = None) -> Iterator[None]:
+    """Layers called inside see `mask` and `axis_name`. It acts while tracing, so enter it inside jit."""
+    token = _CURRENT.set(Batch(mask, axis_name))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)

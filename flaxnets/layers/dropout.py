@@ -1,0 +1,38 @@
+"""Dropout whose draws belong to images, not to devices (Srivastava et al., 2014)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxnets.errors import UserError
+from flaxnets.layers import batch
+
+
+class Dropout(nnx.Module):
+    """In training, zeroes each value with probability `rate` and divides the others by 1 - rate.
+
+    The draw for an image depends on the step's key and on the image's position in the whole batch,
+    so it is the same however many devices share the batch. `nnx.Dropout` draws for the array it
+    sees, and gives every device of a `pmap` the same mask.
+    """
+
+    def __init__(self, rate: float):
+        if not 0 <= rate < 1:
+            raise UserError(f'dropout: expected a rate in [0, 1), got {rate}')
+        self.rate = rate
+        self.deterministic = False
+
+    def __call__(
+        self, x: Float[Array, 'batch *rest'], *, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, 'batch *rest']:
+        if self.deterministic or self.rate == 0:
+            return x
+        if rngs is None or 'dropout' not in rngs:
+            raise UserError(
+                'dropout: training needs a random stream; call model(images, rngs=nnx.Rngs(dropout=0))'
+            )
+        key = rngs.dropout()
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.current().positions(len(x)))
+        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
