@@ -44,6 +44,21 @@ CONV2D = transposed('OIHW -> HWIO', (2, 3, 1, 0))
 LINEAR = transposed('OI -> IO', (1, 0))
 
 
+def flattened_linear(channels: int, height: int, width: int) -> Layout:
+    """The linear layer after a flatten: PyTorch numbers its inputs c, h, w, Flax h, w, c."""
+    size = channels * height * width
+
+    def to_flax(weight: np.ndarray) -> np.ndarray:
+        if weight.ndim != 2 or weight.shape[1] != size:
+            return weight  # `from_torch` reports the shape
+        return weight.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(size, -1)
+
+    def to_torch(kernel: np.ndarray) -> np.ndarray:
+        return kernel.reshape(height, width, channels, -1).transpose(3, 2, 0, 1).reshape(-1, size)
+
+    return one('O(CHW) -> (HWC)O', to_flax, to_torch)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """`torch`: the published keys; `flax`: the NNX path, joined by '/'."""
