@@ -35,14 +35,17 @@ def from_torch(model: nnx.Module, state_dict: Mapping[str, Any]) -> nnx.Module:
             problems += [f'{key}: missing' for key in missing]
             continue
         old = values[paths[row.flax]]
-        new = row.layout.to_flax([arrays[key] for key in row.torch])
-        if new.shape != old.shape:
-            expected = row.layout.to_torch(np.empty(old.shape), len(row.torch))
-            problems += [
-                f'{key}: expected {e.shape}, got {arrays[key].shape}'
-                for key, e in zip(row.torch, expected, strict=True)
-            ]
+        # A broadcast scalar: the shapes without the memory of the values.
+        expected = row.layout.to_torch(np.broadcast_to(np.int8(0), old.shape), len(row.torch))
+        misshaped = [
+            f'{key}: expected {e.shape}, got {arrays[key].shape}'
+            for key, e in zip(row.torch, expected, strict=True)
+            if arrays[key].shape != e.shape
+        ]
+        if misshaped:
+            problems += misshaped
             continue
+        new = row.layout.to_flax([arrays[key] for key in row.torch])
         values[paths[row.flax]] = jnp.asarray(new, old.dtype)
     used = {key for row in rows for key in row.torch}
     problems += [f'{key}: not in this model' for key in arrays if key not in used and key not in ignored]

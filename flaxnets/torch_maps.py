@@ -6,6 +6,7 @@ keys stacks or concatenates them into one NNX value. `print_map(model)` shows th
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -31,15 +32,29 @@ def one(
 def transposed(name: str, axes: tuple[int, ...]) -> Layout:
     """Flax's value is PyTorch's with its axes in the order `axes`."""
     back = tuple(int(i) for i in np.argsort(axes))
-    # The number of axes is checked by the shape comparison in `from_torch`.
-    return one(
-        name,
-        lambda x: x.transpose(axes) if x.ndim == len(axes) else x,
-        lambda x: x.transpose(back),
+    return one(name, lambda x: x.transpose(axes), lambda x: x.transpose(back))
+
+
+def concatenated(layout: Layout) -> Layout:
+    """Each PyTorch array in its `layout`, side by side along Flax's last axis."""
+    return Layout(
+        f'{layout.name}, concatenated',
+        lambda arrays: np.concatenate([layout.to_flax([x]) for x in arrays], axis=-1),
+        lambda value, n: [layout.to_torch(part, 1)[0] for part in np.split(value, n, axis=-1)],
+    )
+
+
+def stacked(layout: Layout) -> Layout:
+    """Each PyTorch array in its `layout`, along a new first axis."""
+    return Layout(
+        f'{layout.name}, stacked',
+        lambda arrays: np.stack([layout.to_flax([x]) for x in arrays]),
+        lambda value, n: [layout.to_torch(part, 1)[0] for part in value],
     )
 
 
 SAME = one('same', lambda x: x, lambda x: x)
+SHARED = Layout('one for all', lambda arrays: arrays[0], lambda value, n: [value] * n)
 CONV2D = transposed('OIHW -> HWIO', (2, 3, 1, 0))
 LINEAR = transposed('OI -> IO', (1, 0))
 
@@ -49,8 +64,6 @@ def flattened_linear(channels: int, height: int, width: int) -> Layout:
     size = channels * height * width
 
     def to_flax(weight: np.ndarray) -> np.ndarray:
-        if weight.ndim != 2 or weight.shape[1] != size:
-            return weight  # `from_torch` reports the shape
         return weight.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(size, -1)
 
     def to_torch(kernel: np.ndarray) -> np.ndarray:
@@ -87,6 +100,75 @@ def batch_norm(torch: str, flax: str) -> Iterator[Row]:
     yield Row((f'{torch}.running_mean',), f'{flax}/mean', SAME)
     yield Row((f'{torch}.running_var',), f'{flax}/var', SAME)
     yield Row((f'{torch}.num_batches_tracked',), f'{flax}/num_batches_tracked', SAME)
+
+
+OI1 = one('OI1 -> IO', lambda x: x[:, :, 0].T, lambda x: x.T[:, :, None])
+OIK = transposed('OIK -> KIO', (2, 1, 0))
+
+
+def image_tokens(image: Any, torch: str, flax: str) -> Iterator[Row]:
+    """The 1x1 convolution after a layer with location channels."""
+    if image.location_channels:
+        yield from layer(f'{torch}.pointwise_conv', f'{flax}/image/pointwise', CONV2D)
+
+
+def nearest_layer(nearest: Any, torch: str, flax: str) -> Iterator[Row]:
+    """A ConvNN layer; its weights across tokens have no bias."""
+    inner = f'{torch}.Conv1d_NN_spatial' if nearest.pool == 'spatial' else f'{torch}.Conv1d_NN'
+    yield from layer(f'{inner}.conv1d_layer', flax, OIK)
+    for key, name in {'w_q': 'query', 'w_k': 'key', 'w_v': 'value'}.items():
+        if hasattr(nearest, name):
+            yield from layer(f'{inner}.{key}', f'{flax}/{name}', LINEAR, bias=False)
+    yield from image_tokens(nearest.image, torch, flax)
+
+
+def attention_layer(attention: Any, torch: str, flax: str) -> Iterator[Row]:
+    """An attention layer."""
+    inner = f'{torch}.attention1d'
+    yield from layer(f'{inner}.conv1x1', f'{flax}/embed', OI1)
+    yield Row((f'{inner}.multi_head_attention.in_proj_weight',), f'{flax}/attention/qkv/kernel', LINEAR)
+    yield Row((f'{inner}.multi_head_attention.in_proj_bias',), f'{flax}/attention/qkv/bias', SAME)
+    yield from layer(f'{inner}.multi_head_attention.out_proj', f'{flax}/attention/out', LINEAR)
+    yield from image_tokens(attention.image, torch, flax)
+
+
+def branching_layer(branching: Any, torch: str, flax: str) -> Iterator[Row]:
+    """A branching layer, without the branches of width 0."""
+    if branching.conv is not None:
+        yield from layer(f'{torch}.branch1.0', f'{flax}/conv', CONV2D)
+    if branching.nearest is not None:
+        yield from nearest_layer(branching.nearest, f'{torch}.branch2.0', f'{flax}/nearest')
+    yield from layer(f'{torch}.reduce_channels', f'{flax}/reduce', CONV2D)
+
+
+def convolution(_: Any, torch: str, flax: str) -> Iterator[Row]:
+    """A convolution."""
+    yield from layer(torch, flax, CONV2D)
+
+
+# Layer class name -> its rows, for the ConvNN family's stack.
+LAYERS: dict[str, Callable[[Any, str, str], Iterator[Row]]] = {
+    'Conv': convolution,
+    'AttentionLayer': attention_layer,
+    'NearestLayer': nearest_layer,
+    'BranchingLayer': branching_layer,
+}
+
+
+def convnn_stack(model: Any) -> Iterator[Row]:
+    """The ConvNN family; PyTorch counts the activations between the layers too."""
+    for i, each in enumerate(model.layers):
+        yield from LAYERS[type(each).__name__](each, f'features.{2 * i}', f'layers/{i}')
+    height, width, _ = model.image_shape
+    yield from layer('classifier.1', 'head', flattened_linear(model.width, height, width))
+
+
+def convnn_ignored(model: Any) -> Iterator[str]:
+    """The 1x1 convolutions of layers without location channels."""
+    for i, each in enumerate(model.layers):
+        for prefix, part in ((f'features.{2 * i}', each), (f'features.{2 * i}.branch2.0', getattr(each, 'nearest', None))):
+            if getattr(getattr(part, 'image', None), 'unused_parameters', 0):
+                yield from (f'{prefix}.pointwise_conv.weight', f'{prefix}.pointwise_conv.bias')
 
 
 # Model class name -> its rows; filled below, family by family.
