@@ -1,0 +1,17 @@
+"""Class names of the sets everybody has, for files that do not hold them."""
+
+CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
+DIGITS = tuple('0123456789')
+FASHION = (
+    'T-shirt/top',
+    'Trouser',
+    'Pullover',
+    'Dress',
+    'Coat',
+    'Sandal',
+    'Shirt',
+    'Sneaker',
+    'Bag',
+    'Ankle boot',
+)
+CLASS_NAMES = {'cifar10': CIFAR10, 'mnist': DIGITS, 'fashion_mnist': FASHION}

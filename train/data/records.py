@@ -1,0 +1,97 @@
+"""What every place that holds images looks like to `load`: named splits of decoded records."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from flaxnets.errors import UserError
+from train.data.imageset import ImageSet, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """`count` pairs of an image [H, W, C] uint8 and its label, read once; `file` is what an error names."""
+
+    count: int
+    items: Iterator[tuple[np.ndarray, int]]
+    class_names: tuple[str, ...]
+    file: str
+
+
+class Source(Protocol):
+    """A place that holds an image set: a TFDS directory, torchvision's files, a folder of images."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits it has, of 'train', 'validation' and 'test' (and others of its own)."""
+
+    @property
+    def version(self) -> str:
+        """Changes when its files change: part of the cache's key."""
+
+    def read(self, split: str) -> Records:
+        """The records of one of `splits`."""
+
+
+def files_version(files: Iterable[pathlib.Path]) -> str:
+    """A digest of the files' paths, sizes and times of change: a file that was replaced is decoded again."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        state = file.stat()
+        digest.update(f'{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n'.encode())
+    return digest.hexdigest()[:16]
+
+
+def check_labels(labels: np.ndarray, classes: int, file: str) -> None:
+    """Raise UserError unless every label is in 0..classes-1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise UserError(
+            f'{file}: label {labels[wrong[0]]} of image {wrong[0]} is not in 0..{classes - 1}; '
+            'the file is damaged or holds another data set: fetch it again'
+        )
+
+
+def in_memory(
+    records: Records, size: tuple[int, int] | None, channels: int, *, name: str, split: str
+) -> ImageSet:
+    """The records as a set in memory, at `size` and with `channels`."""
+    images, labels = fitted(records, size, channels)
+    stacked = np.stack(list(images))
+    check_labels(np.asarray(labels), len(records.class_names), records.file)
+    return ImageSet.of(stacked, np.asarray(labels), records.class_names, name=name, split=split)
+
+
+def fitted(
+    records: Records, size: tuple[int, int] | None, channels: int
+) -> tuple[Iterator[np.ndarray], list[int]]:
+    """The records' images, all of one shape, and the list that fills with their labels meanwhile."""
+    labels: list[int] = []
+
+    def images() -> Iterator[np.ndarray]:
+        shape = None
+        for image, label in records.items:
+            fitted = fit(image, size, channels)
+            shape = shape or fitted.shape
+            if fitted.shape != shape:
+                same_size = fitted.shape[:2] == shape[:2]
+                option = f'channels={shape[2]}' if same_size else f'image_size={shape[0]}'
+                raise UserError(
+                    f'{records.file}: image {len(labels)} is {_shape(fitted.shape)}, the ones before it '
+                    f'{_shape(shape)}; bring all to one with --config.data.{option}'
+                )
+            labels.append(label)
+            yield fitted
+        if len(labels) != records.count or not labels:
+            expected = records.count or 'at least 1'
+            raise UserError(f'{records.file}: expected {expected} images, got {len(labels)}; fetch it again')
+
+    return images(), labels
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return 'x'.join(map(str, shape))

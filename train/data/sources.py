@@ -1,0 +1,137 @@
+"""`load`: from `config.data` to a decoded split, wherever the images are."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from flaxnets.errors import UserError
+from train.data.cache import cache_folder, decoded_once
+from train.data.digits import EmbeddedDigits
+from train.data.imageset import ImageSet, held_out, sides
+from train.data.records import Source
+from train.data.tfds_source import TfdsDirectory, find_directory
+from train.data.torchvision_files import CifarPickles, IdxFiles
+
+SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
+SPLITS = ('train', 'validation', 'test')
+TEST_FRACTION = 0.2  # of a set that comes as one split
+
+
+def load(data: Any, split: str, *, seed: int = 0) -> ImageSet:
+    """The 'train', 'validation' or 'test' split that `data` (config.data) describes, decoded.
+
+    'validation' is the stratified share `data.validation` of the training images, drawn by `seed`; with 0
+    it is the set's own validation split. A set without a test split is tested on its own validation
+    split, else on a stratified fifth of its training images that nothing configures. Labels count
+    through `data.classes` in the order given there.
+    """
+    if split not in SPLITS:
+        raise UserError(f'split: expected one of {", ".join(SPLITS)}, got {split!r}')
+    source = find(data)
+    chosen = _classes(_split(source, data, split, seed), data.classes)
+    if not len(chosen):
+        raise UserError(f'{data.name} {split}: no image is left; check --config.data.classes and .validation')
+    return chosen
+
+
+def find(data: Any) -> Source:
+    """The place that `data.source` names, or with 'auto' the first that has `data.name`."""
+    if data.source not in SOURCES:
+        raise UserError(f'data.source: expected one of {", ".join(SOURCES)}, got {data.source!r}')
+    if data.source == 'embedded' and data.name != 'digits':
+        raise UserError(f'data.source=embedded has only digits, got data.name={data.name!r}')
+    if data.source == 'embedded' or (data.source == 'auto' and data.name == 'digits'):
+        return EmbeddedDigits()
+    roots = list(_roots(data.data_dir))
+    for root in roots:
+        if (found := _on_disk(root, data)) is not None:
+            return found
+    looked = ', '.join(str(root.absolute()) for root in roots)
+    raise UserError(
+        f'{data.name} was not found in {looked}; point to it with --config.data.data_dir=DIR, '
+        'or run the same command with :digits after the config file for the embedded data'
+    )
+
+
+def _roots(configured: str) -> Iterator[pathlib.Path]:
+    """Where to look: the folder configured, else TFDS's and ./data."""
+    if configured:
+        yield pathlib.Path(configured).expanduser()
+        return
+    if 'TFDS_DATA_DIR' in os.environ:
+        yield pathlib.Path(os.environ['TFDS_DATA_DIR']).expanduser()
+    yield pathlib.Path('~/tensorflow_datasets').expanduser()
+    yield pathlib.Path('data')
+
+
+def _on_disk(root: pathlib.Path, data: Any) -> Source | None:
+    if data.source in ('auto', 'tfds') and (folder := find_directory(root, data.name)) is not None:
+        return TfdsDirectory(folder, data.name.partition(':')[0])
+    if data.source in ('auto', 'torch'):
+        return CifarPickles.find(root, data.name) or IdxFiles.find(root, data.name)
+    return None
+
+
+def _split(source: Source, data: Any, split: str, seed: int) -> ImageSet:
+    """The split with all its classes."""
+    has = source.splits
+    own_test = next((s for s in ('test', 'validation') if s in has), None)
+    if split == 'test' and own_test:
+        return _decoded(source, data, own_test, split)
+    if split == 'validation' and not data.validation and 'validation' in has and own_test == 'test':
+        return _decoded(source, data, 'validation', split)
+    if split == 'validation' and not data.validation:
+        raise UserError(
+            f'{data.name} has no validation split of its own; hold one out with --config.data.validation=0.1'
+        )
+    train = _decoded(source, data, 'train' if 'train' in has else has[0], split)
+    indices = np.arange(len(train))
+    if own_test is None:
+        tested = held_out(train.labels, TEST_FRACTION, 0)
+        indices = np.flatnonzero(tested == (split == 'test'))
+    if data.validation and split != 'test':
+        mask = held_out(train.labels[indices], data.validation, seed)
+        indices = indices[mask == (split == 'validation')]
+    return train if len(indices) == len(train) else train.take(indices)
+
+
+def _decoded(source: Source, data: Any, own: str, split: str) -> ImageSet:
+    """The source's split `own` under the name `split`."""
+    images = decoded_once(
+        lambda: source.read(own),
+        name=data.name,
+        split=own,
+        version=f'{type(source).__name__} {source.version}',
+        size=sides(data.image_size),
+        channels=data.channels,
+        folder=cache_folder(data.cache_dir),
+    )
+    return dataclasses.replace(images, split=split)
+
+
+def _classes(images: ImageSet, classes: Any) -> ImageSet:
+    """The images of `classes` (numbers or names), labels counted through them in that order."""
+    if not classes:
+        return images
+    names = images.class_names
+    numbers = []
+    for entry in classes:
+        if entry in names:
+            numbers.append(names.index(entry))
+        elif isinstance(entry, int) and 0 <= entry < len(names):
+            numbers.append(entry)
+        else:
+            raise UserError(f'data.classes: {entry!r} is none of {", ".join(names)} or 0..{len(names) - 1}')
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f'data.classes: every class once, got {tuple(classes)}')
+    position = np.full(len(names), -1, np.int32)
+    position[numbers] = np.arange(len(numbers))
+    labels = position[images.labels]
+    keep = np.flatnonzero(labels >= 0)
+    return ImageSet.of(
+        images.images[keep], labels[keep], [names[n] for n in numbers], name=images.name, split=images.split
+    )
