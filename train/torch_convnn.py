@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PROJECTIONS = {'value': 'v', 'qkv': 'qkv'}
+PROJECTIONS = {'none': '', 'value': 'v', 'qkv': 'qkv'}
 
 
 class NearestConv1d(nn.Module):
@@ -27,7 +27,7 @@ class NearestConv1d(nn.Module):
         self.candidates = options['num_candidates']
         self.euclidean = options['similarity'] == 'euclidean'
         self.conv1d_layer = nn.Conv1d(in_channels, out_channels, self.neighbours, stride=self.neighbours)
-        self.projection = PROJECTIONS[options['projection']] if kind == 'attn' else ''
+        self.projection = PROJECTIONS[options['projection']]
         for letter in self.projection:
             tokens = math.prod(grid)
             setattr(self, f'w_{letter}', nn.Linear(tokens, tokens, bias=False))
@@ -69,7 +69,7 @@ class NearestConv1d(nn.Module):
             squares = tokens.square().sum(1)[:, :, None] + candidates.square().sum(1)[:, None]
             return -(squares - 2 * tokens.transpose(1, 2) @ candidates).clamp(min=0)
         cosine = F.normalize(tokens, dim=1).transpose(1, 2) @ F.normalize(candidates, dim=1)
-        return cosine.clamp(min=0) if self.kind == 'attn' else cosine
+        return cosine.clamp(min=0) if self.projection else cosine
 
 
 class Attention1d(nn.Module):
@@ -192,7 +192,7 @@ DEFAULTS = {
     'num_neighbors': 9,
     'num_candidates': 64,
     'similarity': 'cosine',
-    'projection': 'qkv',
+    'projection': 'none',
     'location_channels': False,
     'shuffle': 'both',
     'num_heads': 1,
@@ -212,4 +212,5 @@ def create(name: str, num_classes: int, image_shape: Sequence[int], **options: A
     unknown = options.keys() - DEFAULTS
     if unknown:
         raise TypeError(f'{name}: unknown options {sorted(unknown)}')
-    return Stack(layer, num_classes, image_shape, DEFAULTS | options | {'kind': kind})
+    implied = {'projection': 'qkv'} if kind == 'attn' else {}
+    return Stack(layer, num_classes, image_shape, DEFAULTS | implied | options | {'kind': kind})

@@ -50,7 +50,7 @@ class BlockCNN(nn.Module):
         blocks: int = 10,
         batch_norm: bool = False,
         width: int = 8,
-        reduced: int = 4,
+        head_width: int = 4,
         hidden: int = 100,
     ):
         super().__init__()
@@ -58,9 +58,9 @@ class BlockCNN(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, 5)
         self.conv2 = nn.Conv2d(width, width, 5, stride=2)
         self.blocks = nn.Sequential(*[ConvBlock(width, batch_norm) for _ in range(blocks)])
-        self.conv3 = nn.Conv2d(width, reduced, 3, stride=2)
+        self.conv3 = nn.Conv2d(width, head_width, 3, stride=2)
         rows, columns = (((side - 9) // 2 - 2) // 2 + 1 for side in (height, breadth))
-        self.fc1 = nn.Linear(rows * columns * reduced, hidden)
+        self.fc1 = nn.Linear(rows * columns * head_width, hidden)
         self.fc2 = nn.Linear(hidden, num_classes, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -103,12 +103,12 @@ class ExpertCNN(nn.Module):
         experts: int = 3,
         reduction: int = 8,
         kernel_size: int = 3,
+        stem_kernel_size: int = 3,
+        stem_padding: int = 1,
     ):
         super().__init__()
-        padding = kernel_size // 2
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_shape[2], width, kernel_size, padding=padding), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        stem = nn.Conv2d(image_shape[2], width, stem_kernel_size, padding=stem_padding)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = nn.Sequential(
             *[ExpertBlock(width, experts, reduction, kernel_size) for _ in range(blocks)]
         )
@@ -248,10 +248,13 @@ class VGG16(nn.Module):
         *,
         pruned: bool = False,
         widths: Sequence[int] = (64, 128, 256, 512, 512),
-        hidden: Sequence[int] = (4096, 4096),
-        dropout: Sequence[float] = (0.5, 0.5),
+        hidden: Sequence[int] | None = None,
+        dropout: Sequence[float] | None = None,
+        pooled: int = 7,
     ):
         super().__init__()
+        hidden = hidden or ((4096, 256) if pruned else (4096, 4096))
+        dropout = dropout or ((0.2, 0.1) if pruned else (0.5, 0.5))
         channels = image_shape[2]
         layers: list[nn.Module] = []
         for width, count in zip(widths, (1 if pruned else 2, 2, 3, 3, 3), strict=True):
@@ -260,9 +263,9 @@ class VGG16(nn.Module):
                 channels = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.avgpool = nn.AdaptiveAvgPool2d(pooled)
         self.classifier = nn.Sequential(
-            nn.Linear(49 * channels, hidden[0]),
+            nn.Linear(pooled**2 * channels, hidden[0]),
             nn.ReLU(),
             nn.Dropout(dropout[0]),
             nn.Linear(hidden[0], hidden[1]),
@@ -278,12 +281,12 @@ class VGG16(nn.Module):
 class MLP(nn.Module):
     """Seed 004."""
 
-    def __init__(self, num_classes: int, image_shape: Sequence[int], *, hidden: int = 50):
+    def __init__(self, num_classes: int, image_shape: Sequence[int], *, hidden: Sequence[int] = (50, 50)):
         super().__init__()
         height, breadth, channels = image_shape
-        self.hidden1 = nn.Linear(height * breadth * channels, hidden)
-        self.hidden2 = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, num_classes)
+        self.hidden1 = nn.Linear(height * breadth * channels, hidden[0])
+        self.hidden2 = nn.Linear(hidden[0], hidden[1])
+        self.output = nn.Linear(hidden[1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.hidden1(images.flatten(1)))
@@ -291,24 +294,22 @@ class MLP(nn.Module):
 
 
 class MnistLayer(nn.Module):
-    """One of the layers after each convolution: [x +] conv(ReLU([norm](x)))."""
+    """One of the layers after each convolution: [x +] conv(act([norm](x)))."""
 
-    def __init__(self, width: int, skip: bool, batch_norm: bool, bare: bool):
+    def __init__(self, width: int, act: nn.Module, skip: bool, batch_norm: bool):
         super().__init__()
-        if batch_norm:
-            self.norm = nn.BatchNorm2d(width)
+        self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+        self.act = act
         self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.skip, self.batch_norm, self.bare = skip, batch_norm, bare
+        self.skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bare:
-            return self.conv(x)
-        y = self.conv(F.relu(self.norm(x) if self.batch_norm else x))
+        y = self.conv(self.act(self.norm(x)))
         return x + y if self.skip else y
 
 
 class MnistCNN(nn.Module):
-    """Seed 004: three convolutions, plain or with `residual` layers after each."""
+    """Seed 004: convolutions with pooling between them, plain or with `residual` layers after each."""
 
     def __init__(
         self,
@@ -325,31 +326,31 @@ class MnistCNN(nn.Module):
     ):
         super().__init__()
         height, breadth, channels = image_shape
+        self.act = ACTIVATIONS[activation]()
+        self.stages = len(widths)
         for i, width in enumerate(widths, 1):
             setattr(self, f'conv{i}', nn.Conv2d(channels, width, 3, padding=1))
-            bare = oversight and i == 2
+            act = nn.Identity() if oversight and i == 2 else self.act
             if residual:
-                layers = (MnistLayer(width, skip, batch_norm, bare) for _ in range(residual))
+                layers = [MnistLayer(width, act, skip, batch_norm) for _ in range(residual)]
                 setattr(self, f'layer{i}', nn.Sequential(*layers))
             channels = width
-        self.residual = residual
-        act, pool = ACTIVATIONS[activation](), nn.MaxPool2d(2)
-        self.act = act
-        self.between = nn.Sequential(*(pool, act) if order == 'pool_act' else (act, pool))
-        self.output = nn.Linear((height // 4) * (breadth // 4) * channels, num_classes)
+        pool = nn.MaxPool2d(2)
+        between = [pool] if residual else [pool, self.act] if order == 'pool_act' else [self.act, pool]
+        self.between = nn.Sequential(*between)
+        halved = 2 ** (len(widths) - 1)
+        self.output = nn.Linear((height // halved) * (breadth // halved) * channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.residual:
-            x = F.max_pool2d(self.layer1(self.conv1(images)), 2)
-            x = F.max_pool2d(self.layer2(self.conv2(x)), 2)
-            x = F.relu(self.layer3(self.conv3(x)))
-        else:
-            x = self.between(self.conv2(self.between(self.conv1(images))))
-            x = self.act(self.conv3(x))
-        return self.output(x.flatten(1))
+        x = images
+        for i in range(1, self.stages + 1):
+            x = getattr(self, f'conv{i}')(x if i == 1 else self.between(x))
+            if hasattr(self, f'layer{i}'):
+                x = getattr(self, f'layer{i}')(x)
+        return self.output(self.act(x).flatten(1))
 
 
-NETWORKS = {
+NETWORKS: dict[str, type[nn.Module]] = {
     'block_cnn': BlockCNN,
     'expert_cnn': ExpertCNN,
     'vit': ViT,
@@ -363,7 +364,10 @@ NETWORKS = {
 def create(
     name: str, *, num_classes: int = 10, image_shape: Sequence[int] = (32, 32, 3), **options: Any
 ) -> nn.Module:
-    """The twin of `flaxnets.create_model(name, ...)`, with PyTorch's default initial values."""
+    """The twin of `flaxnets.create_model(name, ...)`, with PyTorch's default initial values.
+
+    Classes and image shape have one default for all, 10 and CIFAR's.
+    """
     if name in NETWORKS:
         return NETWORKS[name](num_classes, image_shape, **options)
     return torch_convnn.create(name, num_classes, image_shape, **options)
