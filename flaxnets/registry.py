@@ -13,7 +13,12 @@ from typing import Any
 import jax
 from flax import nnx
 
+from flaxnets.convnn import convolution, stack_of
 from flaxnets.errors import UserError
+from flaxnets.layers.attention import AttentionLayer
+from flaxnets.layers.branching import BranchingLayer
+from flaxnets.layers.nearest import NearestLayer
+from flaxnets.options import options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +32,49 @@ class Entry:
 
     def options(self) -> dict[str, inspect.Parameter]:
         """The options a user may set, with their defaults."""
-        parameters = inspect.signature(self.build).parameters
-        return {name: p for name, p in parameters.items() if name not in {'rngs', *self.fixed}}
+        hidden = {'rngs', *self.fixed}
+        return {name: p for name, p in options_of(self.build).items() if name not in hidden}
 
 
-MODELS: dict[str, Entry] = {}
+# The pool of all tokens has no number of candidates to choose.
+_ALL = {'pool': 'all', 'num_candidates': 64}
+_RANDOM = {'pool': 'random'}
+_SPATIAL = {'pool': 'spatial'}
+
+MODELS: dict[str, Entry] = {
+    'cnn': Entry(stack_of(convolution), 'seed 000', 'convolutions, the baseline of the ConvNN family'),
+    'attention': Entry(stack_of(AttentionLayer), 'seed 000', 'self-attention between all tokens'),
+    'convnn_all': Entry(
+        stack_of(NearestLayer), 'seed 000', 'convolution over the nearest of all tokens', _ALL
+    ),
+    'convnn_random': Entry(
+        stack_of(NearestLayer), 'seed 000', 'convolution over the nearest of random tokens', _RANDOM
+    ),
+    'convnn_spatial': Entry(
+        stack_of(NearestLayer), 'seed 000', 'convolution over the nearest tokens of a grid', _SPATIAL
+    ),
+    'convnn_attn': Entry(
+        stack_of(NearestLayer, projection='qkv'),
+        'seed 000',
+        'as convnn_random, between queries, keys and values mapped across tokens',
+        _RANDOM,
+    ),
+    'branching_all': Entry(
+        stack_of(BranchingLayer), 'seed 000', 'a convolution beside the layer of convnn_all', _ALL
+    ),
+    'branching_random': Entry(
+        stack_of(BranchingLayer), 'seed 000', 'a convolution beside the layer of convnn_random', _RANDOM
+    ),
+    'branching_spatial': Entry(
+        stack_of(BranchingLayer), 'seed 000', 'a convolution beside the layer of convnn_spatial', _SPATIAL
+    ),
+    'branching_attn': Entry(
+        stack_of(BranchingLayer, projection='qkv'),
+        'seed 000',
+        'a convolution beside the layer of convnn_attn',
+        _RANDOM,
+    ),
+}
 
 
 def register(

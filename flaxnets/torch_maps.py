@@ -166,15 +166,16 @@ def convnn_stack(model: Any) -> Iterator[Row]:
 def convnn_ignored(model: Any) -> Iterator[str]:
     """The 1x1 convolutions of layers without location channels."""
     for i, each in enumerate(model.layers):
-        for prefix, part in ((f'features.{2 * i}', each), (f'features.{2 * i}.branch2.0', getattr(each, 'nearest', None))):
-            if getattr(getattr(part, 'image', None), 'unused_parameters', 0):
-                yield from (f'{prefix}.pointwise_conv.weight', f'{prefix}.pointwise_conv.bias')
+        branch: Any = getattr(each, 'nearest', None)
+        for torch, part in ((f'features.{2 * i}', each), (f'features.{2 * i}.branch2.0', branch)):
+            if hasattr(part, 'image') and not part.image.location_channels:
+                yield from (f'{torch}.pointwise_conv.weight', f'{torch}.pointwise_conv.bias')
 
 
 # Model class name -> its rows; filled below, family by family.
-MAPS: dict[str, Callable[..., Iterator[Row]]] = {}
+MAPS: dict[str, Callable[..., Iterator[Row]]] = {'ConvNNStack': convnn_stack}
 # Model class name -> keys of the published checkpoint that no input reaches: accepted and ignored.
-IGNORED: dict[str, Callable[..., Iterator[str]]] = {}
+IGNORED: dict[str, Callable[..., Iterator[str]]] = {'ConvNNStack': convnn_ignored}
 
 
 def rows(model: nnx.Module) -> Iterator[Row]:

@@ -1,0 +1,116 @@
+"""Self-attention over an image's tokens (Vaswani et al., 2017), as seed 000 uses it.
+
+Beside the ConvNN layer (`nearest.py`) this is the soft relative: every token gathers from *all*
+tokens, weighted, where ConvNN gathers K and has a kernel matrix for each. On tokens x_t of F features
+(`tokens.py`), with E the layer's inner width and h heads of e = E / h features:
+
+    u = x · W + b                                    F -> E, a 1x1 convolution
+    q, k, v = u · W_qkv + b_qkv                      E -> 3E, cut into three and then into heads
+    y_t = Σ_n softmax_n(q_t · k_n / sqrt(e)) v_n     each head on its own
+    out = concatenated heads · W_o + b_o             E -> E
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flaxnets.errors import UserError
+from flaxnets.layers import init
+from flaxnets.layers.tokens import ImageTokens, Shuffle
+
+
+class TokenAttention(nnx.Module):
+    """Multi-head self-attention, `[B, T, E] -> [B, T, E]`, with `torch.nn.MultiheadAttention`'s
+    initial values: Xavier uniform for the stacked projection, zero biases.
+
+    Raises:
+        UserError: heads that do not divide the features.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_heads: int = 1,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if num_heads < 1 or features % num_heads:
+            raise UserError(
+                f'model.num_heads: expected a divisor of the {features} features of a token, got {num_heads}'
+            )
+        self.num_heads = num_heads
+        self.qkv = nnx.Linear(
+            features,
+            3 * features,
+            kernel_init=jax.nn.initializers.xavier_uniform(),
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.out = nnx.Linear(
+            features,
+            features,
+            kernel_init=init.uniform(features),
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: Float[Array, 'batch tokens features']) -> Float[Array, 'batch tokens features']:
+        batch, tokens, features = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, features // self.num_heads)
+        q, k, v = jnp.moveaxis(qkv, 2, 0)
+        # `jax.nn.dot_product_attention` would take the softmax of float64 in float32.
+        scores = jnp.einsum('bthe,bnhe->bhtn', q, k).astype(jnp.promote_types(x.dtype, jnp.float32))
+        weights = jax.nn.softmax(scores / math.sqrt(q.shape[-1])).astype(v.dtype)
+        heads = jnp.einsum('bhtn,bnhe->bthe', weights, v)
+        return self.out(heads.reshape(batch, tokens, features))
+
+
+class AttentionLayer(nnx.Module):
+    """The image layer: tokens, 1x1 convolution, attention, image; see `ImageTokens` for `shuffle`
+    and `location_channels`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        image_size: tuple[int, int],
+        *,
+        num_heads: int = 1,
+        shuffle: Shuffle = 'both',
+        location_channels: bool = False,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.image = ImageTokens(
+            in_features,
+            out_features,
+            image_size,
+            shuffle=shuffle,
+            location_channels=location_channels,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        going_in, inner = self.image.features
+        self.embed = init.linear(going_in, inner, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.attention = TokenAttention(inner, num_heads, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the image coming out."""
+        return self.image.out_size
+
+    def __call__(
+        self, x: Float[Array, 'batch height width channels']
+    ) -> Float[Array, 'batch rows columns out']:
+        tokens = self.image.split(x)
+        return self.image.join(self.attention(self.embed(tokens)))

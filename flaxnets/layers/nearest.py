@@ -1,0 +1,237 @@
+"""Convolution over nearest neighbours (ConvNN; seed 000).
+
+A convolution mixes every position with the positions around it. This layer mixes every position
+with the positions most *like* it, wherever they are. An image is a row of T tokens with C features
+each (`tokens.py`: 16 x 16 tokens of 4·C_in features for a 32 x 32 image). For each token t:
+
+    s(t, n) = similarity(k_t, q_n)                 for each candidate n
+    n_1, ..., n_K                                  the K most similar candidates, nearest first
+    y_t = bias + Σ_j v_{n_j} · kernel_j            kernel [K, C, C_out]: one matrix a rank
+
+which is a convolution of width and stride K over the row of neighbours, K for each token.
+
+*Queries, keys, values.* Without a projection q = k = v = the tokens. With `projection='qkv'` each is a
+bias-free linear map *across the T tokens*, q_n = Σ_t W_q[t, n] x_t: a token becomes a mixture of all
+tokens, its features stay apart. With 'value' only v is mapped. With either, similarity is max(0, s).
+
+*Candidates* (`pool`), N of the T tokens, the same for all images of the batch:
+
+    all       every token; t is its own nearest neighbour under the usual similarities
+    random    N tokens drawn at each call; neighbours are t itself, then the K - 1 most similar
+              candidates other than t
+    spatial   N tokens on a square grid over the map; neighbours are t itself, then the K - 1 most
+              similar candidates. A grid token is a candidate of its own and so appears twice
+
+*What learns.* q and k decide only *which* tokens are gathered. A choice has no slope, so W_q and W_k
+get no gradient and keep their initial values: the published layer learns its values and its kernel,
+over a neighbourhood measured by random projections. `soft=True` is ours, off by default: neighbour j
+is weighted by softmax_j s(t, n_j), and through these weights W_q and W_k learn.
+
+*Precision.* Two nearly equal similarities, rounded, swap two neighbours and change the output visibly.
+Whatever the layer computes in, similarities are float32 at least and multiplied at the highest
+precision (TF32 on a GPU, bfloat16 on a TPU are not enough).
+"""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from flaxnets.layers import candidates as pools
+from flaxnets.layers import init
+from flaxnets.layers.candidates import Pool
+from flaxnets.layers.tokens import ImageTokens, Shuffle
+from flaxnets.options import one_of
+
+Projection = Literal['none', 'value', 'qkv']
+Similarity = Literal['cosine', 'euclidean']
+
+
+def cosine(
+    keys: Float[Array, '*batch tokens features'], queries: Float[Array, '*batch candidates features']
+) -> Float[Array, '*batch tokens candidates']:
+    """Cosine of the angle between every key and every query; norms below 1e-12 count as 1e-12."""
+
+    def unit(x):
+        # Clamped before the root, whose slope at the zero vector would be infinite.
+        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
+
+    return jnp.einsum('...tc,...nc->...tn', unit(keys), unit(queries), precision=jax.lax.Precision.HIGHEST)
+
+
+def euclidean(
+    keys: Float[Array, '*batch tokens features'], queries: Float[Array, '*batch candidates features']
+) -> Float[Array, '*batch tokens candidates']:
+    """Squared distance between every key and every query, negated: the nearest is the most similar."""
+    product = jnp.einsum('...tc,...nc->...tn', keys, queries, precision=jax.lax.Precision.HIGHEST)
+    squares = jnp.sum(keys * keys, -1)[..., :, None] + jnp.sum(queries * queries, -1)[..., None, :]
+    return -jnp.maximum(squares - 2 * product, 0)
+
+
+class AcrossTokens(nnx.Module):
+    """A bias-free linear map across tokens: y_s = Σ_t x_t · kernel[t, s]."""
+
+    def __init__(self, tokens: int, *, param_dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        kernel = init.uniform(tokens)(rngs.params(), (tokens, tokens), param_dtype)
+        self.kernel = nnx.Param(kernel)
+
+    def __call__(
+        self,
+        x: Float[Array, 'batch tokens features'],
+        *,
+        only: Int[Array, ' out'] | None = None,
+        dtype: DTypeLike | None = None,
+        precision: jax.lax.Precision | None = None,
+    ) -> Float[Array, 'batch out features']:
+        """The tokens `only`, in their order, or all of them."""
+        kernel = self.kernel[...] if only is None else self.kernel[:, only]
+        x, kernel = promote_dtype((x, kernel), dtype=dtype)
+        return jnp.einsum('btc,ts->bsc', x, kernel, precision=precision)
+
+
+class NearestLayer(nnx.Module):
+    """Convolution over each token's K nearest neighbours, `[B, H, W, C_in] -> [B, H, W, C_out]`.
+
+    Args:
+        image_size: height and width.
+        num_neighbors: K, the token itself included.
+        pool: where neighbours are looked for, see this file's text.
+        num_candidates: N, for the pools 'random' and 'spatial' (a square number).
+        similarity: 'cosine', or 'euclidean': the smaller the squared distance, the more similar.
+        projection: 'none', 'value' or 'qkv'.
+        soft: weight neighbours by the softmax of their similarities.
+        shuffle, location_channels: see `ImageTokens`.
+
+    Raises:
+        UserError: fewer candidates than neighbours, fewer tokens than candidates, odd sizes.
+    """
+
+    query: AcrossTokens  # query and key: with the projection 'qkv' only
+    key: AcrossTokens
+    value: AcrossTokens  # with the projections 'qkv' and 'value'
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        image_size: tuple[int, int],
+        *,
+        num_neighbors: int = 9,
+        pool: Pool = 'all',
+        num_candidates: int = 64,
+        similarity: Similarity = 'cosine',
+        projection: Projection = 'none',
+        soft: bool = False,
+        shuffle: Shuffle = 'both',
+        location_channels: bool = False,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        one_of('pool', pool, Pool)
+        one_of('similarity', similarity, Similarity)
+        one_of('projection', projection, Projection)
+        self.image = ImageTokens(
+            in_features,
+            out_features,
+            image_size,
+            shuffle=shuffle,
+            location_channels=location_channels,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        pools.check(pool, self.image.grid, num_candidates, num_neighbors)
+        self.num_neighbors = num_neighbors
+        self.pool = pool
+        self.num_candidates = num_candidates
+        self.similarity = similarity
+        self.projection = projection
+        self.soft = soft
+        self.dtype = dtype
+        going_in, coming_out = self.image.features
+        uniform = init.uniform(going_in * num_neighbors)
+        self.kernel = nnx.Param(uniform(rngs.params(), (num_neighbors, going_in, coming_out), param_dtype))
+        self.bias = nnx.Param(uniform(rngs.params(), (coming_out,), param_dtype))
+        for name in {'none': [], 'value': ['value'], 'qkv': ['query', 'key', 'value']}[projection]:
+            tokens = math.prod(self.image.grid)
+            setattr(self, name, AcrossTokens(tokens, param_dtype=param_dtype, rngs=rngs))
+
+    @property
+    def draws_candidates(self) -> bool:
+        """Whether a call needs `rngs` or `candidates`."""
+        return self.pool == 'random'
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the image coming out."""
+        return self.image.out_size
+
+    def __call__(
+        self,
+        x: Float[Array, 'batch height width channels'],
+        *,
+        candidates: Int[Array, ' candidates'] | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, 'batch rows columns out']:
+        """`candidates` [N] pins the pool 'random'; without it they come from `rngs.candidates()`."""
+        tokens = self.image.split(x)
+        pool = pools.candidates(self.pool, self.image.grid, self.num_candidates, candidates, rngs)
+        neighbours = self.neighbours(tokens, pool)
+        values = tokens if self.projection == 'none' else self.value(tokens, dtype=self.dtype)
+        gathered = rows(values, neighbours)
+        if self.soft:
+            gathered = gathered * self._weights(tokens, neighbours)[..., None].astype(gathered.dtype)
+        operands = (gathered, self.kernel[...], self.bias[...])
+        gathered, kernel, bias = promote_dtype(operands, dtype=self.dtype)
+        gathered = gathered.reshape(*tokens.shape[:2], -1)
+        return self.image.join(gathered @ kernel.reshape(-1, kernel.shape[-1]) + bias)
+
+    def neighbours(
+        self, tokens: Float[Array, 'batch tokens features'], pool: Int[Array, ' candidates'] | None
+    ) -> Int[Array, 'batch tokens neighbours']:
+        """Which tokens each token gathers, nearest first, out of the tokens `pool` (None: all)."""
+        # Indices have no gradient; stopped here, nothing before them is differentiated in vain.
+        scores = self._similarity(*jax.lax.stop_gradient(self._keys_and_queries(tokens, pool)))
+        if pool is None:
+            return jax.lax.top_k(scores, self.num_neighbors)[1]
+        itself = jnp.arange(tokens.shape[1])[:, None]
+        if self.pool == 'random':
+            scores = jnp.where(pool == itself, -jnp.inf, scores)
+        nearest = pool[jax.lax.top_k(scores, self.num_neighbors - 1)[1]]
+        itself = jnp.broadcast_to(itself, (*nearest.shape[:2], 1)).astype(nearest.dtype)
+        return jnp.concatenate([itself, nearest], axis=-1)
+
+    def _keys_and_queries(self, tokens: Array, only: Array | None) -> tuple[Array, Array]:
+        """k of every token and q of the tokens `only` (None: all), in float32 at least."""
+        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
+        if self.projection != 'qkv':
+            return tokens, tokens if only is None else tokens[:, only]
+        highest = jax.lax.Precision.HIGHEST
+        return self.key(tokens, precision=highest), self.query(tokens, only=only, precision=highest)
+
+    def _similarity(self, keys: Array, queries: Array) -> Array:
+        if self.similarity == 'euclidean':
+            return euclidean(keys, queries)
+        scores = cosine(keys, queries)
+        return scores if self.projection == 'none' else jnp.maximum(scores, 0)
+
+    def _weights(self, tokens: Array, neighbours: Array) -> Float[Array, 'batch tokens neighbours']:
+        """softmax_j s(t, n_j), this time with gradients to q and k."""
+        keys, queries = self._keys_and_queries(tokens, None)
+        scores = self._similarity(keys[:, :, None], rows(queries, neighbours))
+        return jax.nn.softmax(scores[:, :, 0], axis=-1)
+
+
+def rows(
+    tokens: Float[Array, 'batch tokens features'], indices: Int[Array, 'batch tokens neighbours']
+) -> Float[Array, 'batch tokens neighbours features']:
+    """`tokens[b, indices[b, t, j]]`."""
+    flat = indices.reshape(len(indices), -1, 1)
+    gathered = jnp.take_along_axis(tokens, flat, axis=1, mode='promise_in_bounds')
+    return gathered.reshape(*indices.shape, -1)
