@@ -1,4 +1,4 @@
-"""The golden numbers of `tests/golden`: inputs and parameters drawn by rule, and a training run to compare."""
+"""The golden numbers of `tests/golden`, with their inputs and parameters drawn by rule."""
 
 import json
 import pathlib

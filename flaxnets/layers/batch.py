@@ -40,7 +40,8 @@ class Batch:
         return first + jnp.arange(size)
 
 
-_CURRENT = contextvars.ContextVar('batch', default=Batch())
+WHOLE = Batch()
+_CURRENT = contextvars.ContextVar('batch', default=WHOLE)
 
 
 def current() -> Batch:

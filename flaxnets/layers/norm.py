@@ -67,8 +67,8 @@ class BatchNorm(nnx.Module):
 
         unbiased = var * count / jnp.maximum(count - 1, 1)
         for running, value in ((self.mean, mean), (self.var, unbiased)):
-            value = jax.lax.stop_gradient(value).astype(running.dtype)
-            running[...] = self.momentum * running[...] + (1 - self.momentum) * value
+            new = jax.lax.stop_gradient(value).astype(running.dtype)
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * new
         self.num_batches_tracked[...] += 1
         return mean, var
 

@@ -1,0 +1,40 @@
+# Two commands: `make train` and `make test`. Each sets up .venv by itself and is quick the second time.
+#   make train CONFIG=configs/branching_attn.py:layers=4 ARGS="--config.epochs=5 --workdir runs/mine"
+
+PYTHON ?= python3
+CONFIG ?= configs/branching_attn.py:digits
+ARGS ?=
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# The pinned versions are Python 3.11's; newer Pythons take what pyproject.toml allows.
+PINS = $(shell $(VENV)/bin/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
+
+.PHONY: train test lint clean
+
+train: $(VENV)/installed
+	$(VENV)/bin/python -m train --config $(CONFIG) $(ARGS)
+
+test: $(VENV)/installed-test lint
+	$(VENV)/bin/python -m pytest -n auto $(ARGS)
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: expected Python 3.11 or newer as $(PYTHON); try make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot create a virtual environment; try: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q $(PINS) -e .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q $(PINS) -e '.[test]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,32 @@
+"""Branching attention net on CIFAR-10 (document 000).
+
+python -m train --config configs/branching_attn.py                     the published experiment
+python -m train --config configs/branching_attn.py:layers=8            2, 4 or 8 layers in the document
+python -m train --config configs/branching_attn.py:digits              embedded digits, a minute on a laptop
+python -m train --config configs/branching_attn.py:digits,layers=4
+"""
+
+from train import config as c
+
+
+def get_config(argument: str = '') -> c.ConfigDict:
+    """The published recipe, or a variation of it: `digits`, `layers=N`."""
+    variation = c.variation(argument, digits=False, layers=2)
+    config = c.defaults()
+    config.epochs = 100
+    config.model.name = 'branching_attn'
+    config.model.num_layers = variation.layers
+    config.data.name = 'cifar10'
+    config.data.batch_size = 64
+    config.data.mean = (0.4914, 0.4822, 0.4465)
+    config.data.std = (0.2023, 0.1994, 0.2010)
+    config.optimizer.name = 'adam'
+    config.optimizer.learning_rate = 1e-4
+    if variation.digits:
+        # 1,437 images are 23 steps an epoch: fewer epochs at a higher rate, annealed.
+        c.embedded_digits(config, image_size=32, channels=3)
+        config.epochs = 8
+        config.optimizer.learning_rate = 1e-3
+        config.schedule.name = 'cosine'
+        config.schedule.unit = 'step'
+    return config

@@ -1,0 +1,143 @@
+"""Configs: every option checked, every mistake one line that names the key."""
+
+import json
+import pathlib
+
+import pytest
+
+from flaxnets.errors import UserError
+from train import cli
+from train import config as options
+
+CONFIG = 'configs/branching_attn.py'
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _in_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def parse(*args):
+    return cli.parse(['train', *args])
+
+
+def test_published_recipe():
+    config, workdir = parse('--config', CONFIG)
+    assert (config.epochs, config.data.name, config.data.batch_size) == (100, 'cifar10', 64)
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ('adam', 1e-4)
+    assert config.model.to_dict() == {'name': 'branching_attn', 'num_layers': 2}
+    assert workdir.parent == pathlib.Path('runs')
+    assert workdir.name.startswith('branching_attn-')
+
+
+def test_variation_and_overrides():
+    config, workdir = parse(
+        '--config', f'{CONFIG}:digits,layers=4', '--config.epochs=3', '--config.data.image_size=(16,24)'
+    )
+    assert (config.data.name, config.model.num_layers, config.epochs) == ('digits', 4, 3)
+    assert config.data.image_size == (16, 24)
+    assert workdir.name.startswith('branching_attn-digits-layers4-')
+    again = parse(
+        '--config', f'{CONFIG}:digits,layers=4', '--config.epochs=3', '--config.data.image_size=(16,24)'
+    )
+    assert again[1] == workdir
+    assert parse('--config', f'{CONFIG}:digits,layers=4')[1] != workdir
+
+
+def test_scalars_stand_for_tuples_and_integers_for_floats():
+    args = ('--config.data.image_size=16', '--config.optimizer.learning_rate=1', '--config.model.num_heads=4')
+    config, _ = parse('--config', CONFIG, '--config.model.name=attention', *args)
+    assert config.data.image_size == (16,)
+    assert isinstance(config.optimizer.learning_rate, float)
+    assert config.model.num_heads == 4
+
+
+@pytest.mark.parametrize(
+    ('args', 'expected'),
+    [
+        (['--config.epochs=abc'], "config.epochs: expected int at least 1, got 'abc'"),
+        (['--config.epochs=0'], 'config.epochs: expected int at least 1, got 0.'),
+        (['--config.epochs=1.5'], "config.epochs: expected int at least 1, got '1.5'"),
+        (['--config.epoch=3'], 'config.epoch: there is no such option. Did you mean epochs?'),
+        (['--config.daat.name=mnist'], 'Did you mean data.name'),
+        (['--config.data.nam=mnist'], 'Did you mean data.name'),
+        (['--config.optimizer.name=adm'], "expected one of adam, adamw, sgd, got 'adm'. Did you mean adam"),
+        (['--config.model.num_layer=2'], 'branching_attn has no such option. Did you mean num_layers'),
+        (['--config.model.num_layers=two'], "config.model.num_layers: expected int, got 'two'"),
+        (['--config.model.name=branching_atn'], 'Did you mean branching_attn'),
+        (['--config.data.mean=0.5'], 'config.data.std: expected as many values as data.mean, 1, got 3'),
+        (['--config.data=4'], 'config.data: expected'),
+        (['--config.model.name.x=4'], 'config.model.name.x: there is no such option'),
+        (['--config.checkpoint.every=often'], "'1 epoch', '500 steps', '10 minutes', got 'often'"),
+        (['--config.optimizer.momentum=0.9'], 'config.optimizer.momentum: expected sgd beside it, got adam'),
+        (['--config.schedule.warmup_epochs=100'], 'expected less than epochs, 100, got 100'),
+        (['--confg=3'], '--confg: there is no such option. Did you mean config?'),
+        (['stray'], "'stray' is not expected"),
+    ],
+)
+def test_mistakes_are_one_line(args, expected, capsys):
+    assert cli.main(['train', '--config', CONFIG, *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert error.count('\n') == 1
+    assert expected in error
+
+
+@pytest.mark.parametrize(
+    ('config', 'expected'),
+    [
+        (f'{CONFIG}:digit', "config argument: 'digit' is unknown. Did you mean digits?"),
+        (f'{CONFIG}:layers=x', "config argument layers: expected int, got 'x'"),
+        (f'{CONFIG}:layers', 'config argument layers: expected int'),
+        ('configs/brnching_attn.py', 'Did you mean configs/branching_attn.py?'),
+    ],
+)
+def test_a_wrong_config_argument(config, expected, capsys):
+    assert cli.main(['train', '--config', config]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert expected in error
+
+
+def test_no_config(capsys):
+    assert cli.main(['train']) == 2
+    assert capsys.readouterr().err == (
+        'error: --config: expected a config file, such as --config configs/branching_attn.py:digits\n'
+    )
+
+
+def test_a_bug_in_a_config_file_is_named_by_line(tmp_path, capsys):
+    path = tmp_path / 'mine.py'
+    path.write_text('def get_config():\n    return undefined_name\n')
+    assert cli.main(['train', '--config', str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert f'{path}:2: NameError' in error
+
+
+def test_help_is_short_and_options_are_all(capsys):
+    assert cli.main(['train', '--help']) == 0
+    help_text = capsys.readouterr().out
+    assert len(help_text.splitlines()) < 25
+    assert cli.main(['train', '--options']) == 0
+    listed = capsys.readouterr().out
+    assert all(f'--config.{key}=' in listed for key in options.OPTIONS)
+
+
+def test_from_python_and_through_json():
+    config = options.defaults()
+    config.model.name = 'cnn'
+    checked = options.validate(config)
+    assert options.validate(json.loads(json.dumps(checked.to_dict()))).to_dict() == checked.to_dict()
+    assert options.validate({'epochs': 3}).epochs == 3
+    with pytest.raises(UserError, match=r'config\.epochs: expected int at least 1, got True'):
+        options.validate({'epochs': True})
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [('1 epoch', (1, 'epoch')), ('500 steps', (500, 'step')), ('0.5 minutes', (0.5, 'minute'))],
+)
+def test_every(text, expected):
+    assert options.every(text) == expected

@@ -1,0 +1,27 @@
+"""Scores against scikit-learn's."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from train.metrics import scores
+
+
+@pytest.mark.parametrize('classes', [2, 5, 10])
+def test_against_scikit_learn(classes):
+    rng = np.random.default_rng(classes)
+    true = rng.integers(0, classes, 200)
+    predicted = np.where(rng.random(200) < 0.6, true, rng.integers(0, classes, 200))
+    got = scores(50.0, sk.confusion_matrix(true, predicted, labels=range(classes)))
+    assert got['loss'] == 0.25
+    assert got['accuracy'] == pytest.approx(100 * sk.accuracy_score(true, predicted))
+    assert got['macro_f1'] == pytest.approx(100 * sk.f1_score(true, predicted, average='macro'))
+    np.testing.assert_allclose(got['class_accuracy'], sk.recall_score(true, predicted, average=None))
+
+
+def test_a_class_without_images():
+    got = scores(1.0, np.array([[3, 0, 0], [1, 0, 0], [0, 0, 0]]))
+    assert got['class_accuracy'] == [1.0, 0.0, None]
+    true, predicted = [0, 0, 0, 1], [0, 0, 0, 0]
+    expected = sk.f1_score(true, predicted, average='macro', zero_division=0.0)
+    assert got['macro_f1'] == pytest.approx(100 * expected)

@@ -1,0 +1,10 @@
+"""The training program: `python -m train --config configs/branching_attn.py`, or `train.run(config)`."""
+
+from typing import Any
+
+
+def run(config: Any, workdir: str | None = None) -> dict[str, Any]:
+    """Trains as `python -m train` does and returns the summary; see `train.loop.run`."""
+    from train import loop  # JAX starts here, not when the package is imported
+
+    return loop.run(config, workdir)

@@ -1,0 +1,112 @@
+"""From the command line to a checked config, and from a user's mistake to one line."""
+
+import pathlib
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from flaxnets import registry
+from flaxnets.errors import UserError
+from train import config as options
+
+USAGE = """Train an image classifier; run the same command again to resume.
+
+  python -m train --config FILE[:VARIATION] [--workdir DIR] [--config.KEY=VALUE ...]
+
+  --config   a file of configs/, with a variation such as :digits or :digits,layers=4
+  --workdir  where everything goes (default: runs/<config>-<variation>-<hash>)
+  --options  list every --config.KEY with its default and meaning
+
+  python -m train --config configs/branching_attn.py:digits
+  python -m train --config configs/branching_attn.py --config.epochs=5 --config.data.data_dir=~/data
+
+Then: python -m train.evaluate --workdir DIR
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs `python -m train`; returns its exit code."""
+    if {'-h', '--help', '-help'} & set(argv):
+        print(USAGE, end='')
+        return 0
+    if '--options' in argv:
+        for key, option in options.OPTIONS.items():
+            print(f'--config.{key}={option.default!r}\n    {option.expected()}: {option.meaning}')
+        return 0
+    return guarded(train, argv)
+
+
+def train(argv: Sequence[str]) -> None:
+    """Parses the flags and trains."""
+    config, workdir = parse(argv)
+    from train import loop  # after the flags: JAX takes a second to import
+
+    loop.run(config, workdir)
+
+
+def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    """Runs a command; a user's mistake becomes one line on stderr and exit code 2."""
+    try:
+        command(argv)
+    except UserError as error:
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
+    """The checked config and the workdir that the flags name."""
+    argv = [argv[0], *(re.sub(r'^-(?=config|workdir)', '--', arg) for arg in argv[1:])]
+    parser = flags.FlagValues()
+    flag = config_flags.DEFINE_config_file(
+        'config', None, 'config file', parser, lock_config=False, accept_new_attributes=True, sys_argv=argv
+    )
+    workdir = flags.DEFINE_string('workdir', None, 'output folder', parser)
+    try:
+        rest = parser(argv)
+    except Exception as error:
+        raise UserError(_explained(error, argv)) from error
+    if rest[1:]:
+        raise UserError(
+            f'command line: {rest[1]!r} is not expected; options are --config.KEY=VALUE. See --help'
+        )
+    if flag.value is None:
+        raise UserError('--config: expected a config file, such as --config configs/branching_attn.py:digits')
+    path, _, argument = parser['config'].config_filename.partition(':')
+    if not pathlib.Path(path).is_file():
+        known = sorted(str(p) for p in pathlib.Path('configs').glob('*.py'))
+        near = registry.near(path, known) if known else 'Run from the checkout, where configs/ lies.'
+        raise UserError(f'--config: there is no file {path}. {near}')
+    config = options.validate(flag.value)
+    if workdir.value is not None:
+        return config, pathlib.Path(workdir.value)
+    return config, options.default_workdir(config, pathlib.Path(path).stem, argument)
+
+
+def _explained(error: BaseException, argv: Sequence[str]) -> str:
+    """One line for whatever absl, ml_collections or the config file itself raised."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, UserError) and 'Traceback' not in str(cause):
+            return str(cause)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        near = registry.near(error.flagname, ['config', 'workdir', 'help', 'options'])
+        return f'--{error.flagname}: there is no such option. {near} Settings are --config.KEY=VALUE'
+    override = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL)
+    if override:
+        key, value = override.groups()
+        return f'config.{key}: expected {options.expected(key)}, got {value!r}'
+    frames = [f for f in traceback.extract_tb(causes[-1].__traceback__) if f.filename in ' '.join(argv)]
+    if frames:
+        return f'{frames[-1].filename}:{frames[-1].lineno}: {type(causes[-1]).__name__}: {causes[-1]}'
+    # ml_collections stumbles over a path that leads nowhere, without naming it.
+    for key in re.findall(r'--config\.([\w.]+)', ' '.join(argv)):
+        if key not in options.OPTIONS and key.rpartition('.')[0] != 'model':
+            return f'config.{key}: there is no such option. {registry.near(key, options.OPTIONS)}'
+    return str(error) or type(error).__name__

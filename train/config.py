@@ -1,0 +1,282 @@
+"""Every option of a run: its default, its type, its meaning. Nothing else knows them.
+
+A config file returns `defaults()` with changes; `validate` checks the result, from a file, the
+command line or Python alike, and fills in what is missing.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flaxnets import registry
+from flaxnets.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A value's default, which also gives its type, its meaning and its limits."""
+
+    default: Any
+    meaning: str
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    def expected(self) -> str:
+        """What `UserError` says was expected."""
+        if self.choices:
+            return 'one of ' + ', '.join(map(str, self.choices))
+        limits = [f'at least {self.low:g}'] if self.low is not None else []
+        limits += [f'at most {self.high:g}'] if self.high is not None else []
+        return ' '.join([type(self.default).__name__, ' and '.join(limits)]).strip()
+
+
+OPTIONS: dict[str, Option] = {
+    'seed': Option(0, 'of initial values, order, augmentation and candidates', low=0),
+    'epochs': Option(10, 'passes over the training images', low=1),
+    'precision': Option(
+        'float32', 'of the computation; parameters stay float32', ('float32', 'bfloat16', 'float64')
+    ),
+    'parallel': Option('jit', 'how the batch is shared among devices', ('jit', 'single')),
+    'evaluate_with_batch_statistics': Option(False, 'evaluate in training mode, as document 001 does'),
+    'evaluate_train_set': Option(False, 'also evaluate on the whole training set after each epoch'),
+    'model.name': Option('branching_attn', 'a registered model; its own options stand beside it'),
+    'data.name': Option('cifar10', 'a TFDS data set, digits, or the name of a folder'),
+    'data.source': Option('auto', 'where it is read from', ('auto', 'tfds', 'torch', 'folder', 'embedded')),
+    'data.data_dir': Option('', 'folder that holds it; empty: the usual places'),
+    'data.download': Option(True, 'download it when it is nowhere'),
+    'data.cache_dir': Option('', 'decoded images; empty: $FLAXNETS_CACHE or ~/.cache/flaxnets'),
+    'data.classes': Option((), 'the classes to keep, numbers or names; empty: all'),
+    'data.image_size': Option((), 'side, or (height, width), to resize to; empty: as stored'),
+    'data.channels': Option(0, '1 or 3; 0: as stored', (0, 1, 3)),
+    'data.limit': Option(0, 'keep only so many images of each split; 0: all', low=0),
+    'data.validation': Option(
+        0.0, 'share of the training set held out to choose checkpoints on', low=0, high=0.9
+    ),
+    'data.batch_size': Option(64, 'images a step, over all devices', low=1),
+    'data.eval_batch_size': Option(0, 'images an evaluation step; 0: as batch_size', low=0),
+    'data.placement': Option('auto', 'where the decoded set lives', ('auto', 'device')),
+    'data.mean': Option((), 'subtracted from pixels in [0, 1], one a channel; empty: 0'),
+    'data.std': Option((), 'then divided by, one a channel; empty: 1'),
+    'data.augment.crop': Option(0, 'random crop after padding by so many pixels', low=0),
+    'data.augment.crop_fill': Option('zero', 'what the padding holds', ('zero', 'reflect')),
+    'data.augment.flip': Option(False, 'random horizontal flip'),
+    'data.augment.brightness': Option(0.0, 'add up to ± so much to pixels in [0, 1]', low=0),
+    'data.augment.contrast': Option(0.0, 'scale contrast by 1 ± up to so much', low=0, high=1),
+    'data.augment.cutout': Option(0, 'side of a random square set to the mean', low=0),
+    'data.augment.mixup': Option(0.0, 'alpha of the Beta distribution that mixes pairs', low=0),
+    'data.augment.cutmix': Option(0.0, 'alpha of the Beta distribution of the pasted share', low=0),
+    'loss.softmax_twice': Option(False, 'cross entropy of softmax(logits), as document 003 does'),
+    'loss.label_smoothing': Option(0.0, 'share of the target spread over all classes', low=0, high=0.99),
+    'optimizer.name': Option('adam', 'the update rule', ('adam', 'adamw', 'sgd')),
+    'optimizer.learning_rate': Option(1e-3, 'peak learning rate', low=0),
+    'optimizer.weight_decay': Option(0.0, 'decoupled for adamw, added to gradients otherwise', low=0),
+    'optimizer.decay': Option('all', 'what decays; kernels: not biases and norms', ('all', 'kernels')),
+    'optimizer.momentum': Option(0.0, 'of sgd', low=0, high=0.9999),
+    'optimizer.nesterov': Option(False, 'Nesterov momentum for sgd'),
+    'optimizer.b1': Option(0.9, 'decay of the first moment of adam and adamw', low=0, high=0.99999),
+    'optimizer.b2': Option(0.999, 'decay of the second moment', low=0, high=0.999999),
+    'optimizer.eps': Option(1e-8, 'added to the root of the second moment', low=0),
+    'optimizer.clip_norm': Option(0.0, 'largest norm of the gradient; 0: no limit', low=0),
+    'optimizer.ema': Option(
+        0.0, 'decay of averaged parameters, evaluated beside; 0: off', low=0, high=0.999999
+    ),
+    'schedule.name': Option(
+        'constant', 'of the learning rate', ('constant', 'cosine', 'step', 'exponential', 'one_cycle')
+    ),
+    'schedule.unit': Option('epoch', 'the rate changes every epoch or every step', ('epoch', 'step')),
+    'schedule.warmup_epochs': Option(0.0, 'linear rise from 0', low=0),
+    'schedule.decay_rate': Option(0.1, 'factor of step and exponential', low=0, high=1),
+    'schedule.decay_epochs': Option(30.0, 'epochs between the factors (step, exponential)', low=0),
+    'schedule.final': Option(0.0, 'cosine ends at this share of the peak', low=0, high=1),
+    'schedule.peak': Option(0.3, 'share of one_cycle that rises', low=0, high=1),
+    'checkpoint.every': Option('1 epoch', 'N epochs, N steps or N minutes'),
+    'checkpoint.keep': Option(1, 'newest checkpoints to keep, beside the best', low=1),
+    'checkpoint.metric': Option(
+        'accuracy', 'the best checkpoint has the highest (loss: lowest)', ('accuracy', 'macro_f1', 'loss')
+    ),
+    'log.every': Option(50, 'steps between progress updates', low=1),
+    'log.tensorboard': Option(True, 'write TensorBoard events'),
+}
+
+# What a run may change when it resumes.
+MUTABLE = ('epochs', 'log.', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.placement')
+
+
+def defaults() -> ConfigDict:
+    """A config with every option at its default; a config file changes what its experiment needs."""
+    config = ConfigDict(convert_dict=True)
+    for key, option in OPTIONS.items():
+        _set(config, key, option.default)
+    return config
+
+
+def variation(argument: str, **known: Any) -> ConfigDict:
+    """Reads a config's argument: `'digits,layers=4'` with `digits=False, layers=2` known.
+
+    A word sets a known flag; `key=value` takes the known default's type.
+    """
+    chosen = ConfigDict(known)
+    for part in filter(None, argument.split(',')):
+        key, equals, text = part.partition('=')
+        if key not in known:
+            raise UserError(f'config argument: {part!r} is unknown. {registry.near(key, known)}')
+        default = known[key]
+        if isinstance(default, bool):
+            if equals and text.lower() not in ('true', 'false'):
+                raise UserError(f'config argument {key}: expected {key} or {key}=false, got {part!r}')
+            chosen[key] = text.lower() != 'false'
+        else:
+            try:
+                chosen[key] = type(default)(text)
+            except ValueError:
+                kind = type(default).__name__
+                raise UserError(f'config argument {key}: expected {kind}, got {text!r}') from None
+            if not text:
+                raise UserError(f'config argument {key}: expected {key}=VALUE, such as {key}={default}')
+    return chosen
+
+
+def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> None:
+    """Points a config at the embedded handwritten digits, at the size its model expects."""
+    config.data.name = 'digits'
+    config.data.image_size = (image_size,)
+    config.data.channels = channels
+    config.data.mean = (0.5,) * channels
+    config.data.std = (0.5,) * channels
+
+
+def validate(config: Any) -> ConfigDict:
+    """A checked copy of `config` with every option present; a `UserError` names the first wrong key."""
+    given = flatten(config)
+    for key in given:
+        if key not in OPTIONS and not key.startswith('model.'):
+            raise UserError(f'config.{key}: there is no such option. {registry.near(key, OPTIONS)}')
+    checked = ConfigDict(convert_dict=True)
+    for key, option in OPTIONS.items():
+        _set(checked, key, check(key, given.get(key, option.default), option))
+    name = checked.model.name
+    known = registry.entry(name).options()
+    for key, value in given.items():
+        option_name = key.removeprefix('model.')
+        if key in OPTIONS or value is None:
+            continue
+        if option_name not in known:
+            raise UserError(f'config.{key}: {name} has no such option. {registry.near(option_name, known)}')
+        default = known[option_name].default
+        numbers = isinstance(default, (int, float, str, bool))
+        _set(checked, key, check(key, value, Option(default, '')) if numbers else _frozen(value))
+    _check_together(checked)
+    return checked
+
+
+def check(key: str, value: Any, option: Option) -> Any:
+    """`value` in the option's type, or a `UserError` that says what was expected."""
+    value = _frozen(value)
+    kind = type(option.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is tuple and isinstance(value, (int, float, str)):
+        value = (value,)
+    right = type(value) is kind
+    if right and option.choices:
+        right = value in option.choices
+    if right and isinstance(value, (int, float)):
+        right = (option.low is None or value >= option.low) and (option.high is None or value <= option.high)
+    if not right:
+        hint = f' {registry.near(value, option.choices)}' if option.choices and isinstance(value, str) else ''
+        raise UserError(f'config.{key}: expected {option.expected()}, got {value!r}.{hint}')
+    return value
+
+
+def expected(key: str) -> str:
+    """What a value of `key` must be, a model's own options among them."""
+    if key in OPTIONS:
+        return OPTIONS[key].expected()
+    name = key.removeprefix('model.')
+    defaults = [e.options()[name].default for e in registry.MODELS.values() if name in e.options()]
+    return Option(defaults[0], '').expected() if defaults else 'a value of the type it has in the config'
+
+
+def every(text: str) -> tuple[float, str]:
+    """`'2 epochs'` to (2, 'epoch'); the unit is epoch, step or minute."""
+    number, _, unit = text.partition(' ')
+    unit = unit.strip().removesuffix('s')
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = 0
+    whole = unit == 'minute' or amount == int(amount)
+    if unit not in ('epoch', 'step', 'minute') or amount <= 0 or not whole:
+        expected = (
+            "a whole number of epochs or steps, or minutes, such as '1 epoch', '500 steps', '10 minutes'"
+        )
+        raise UserError(f'config.checkpoint.every: expected {expected}, got {text!r}')
+    return amount, unit
+
+
+def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
+    """{'data.name': ...} of a nested config; tuples and other values are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, (ConfigDict, Mapping)):
+            flat |= flatten(value, f'{prefix}{key}.')
+        else:
+            flat[f'{prefix}{key}'] = value
+    return flat
+
+
+def model_options(config: ConfigDict) -> dict[str, Any]:
+    """The options set for the model, its name left out."""
+    return {key: value for key, value in config.model.items() if key != 'name'}
+
+
+def default_workdir(config: ConfigDict, name: str, argument: str = '') -> pathlib.Path:
+    """`runs/<config>-<variation>-<short hash>`: the same command finds its own run again."""
+    resolved = json.dumps(flatten(config), sort_keys=True)
+    short = hashlib.sha256(resolved.encode()).hexdigest()[:8]
+    words = [name, *(word for word in argument.replace('=', '').split(',') if word), short]
+    return pathlib.Path('runs') / '-'.join(words)
+
+
+def _check_together(config: ConfigDict) -> None:
+    """Options that only make sense in company."""
+    every(config.checkpoint.every)
+    if len(config.data.mean) != len(config.data.std):
+        raise UserError(
+            f'config.data.std: expected as many values as data.mean, {len(config.data.mean)}, '
+            f'got {len(config.data.std)}'
+        )
+    if any(not value > 0 for value in config.data.std):
+        raise UserError(f'config.data.std: expected values above 0, got {config.data.std}')
+    if config.schedule.warmup_epochs >= config.epochs:
+        raise UserError(
+            f'config.schedule.warmup_epochs: expected less than epochs, {config.epochs}, '
+            f'got {config.schedule.warmup_epochs:g}'
+        )
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        raise UserError('config.optimizer.nesterov: expected a momentum above 0 beside it, got momentum 0')
+    unused = {'adam': ('momentum', 'nesterov'), 'adamw': ('momentum', 'nesterov'), 'sgd': ()}
+    for key in unused[config.optimizer.name]:
+        if config.optimizer[key]:
+            raise UserError(f'config.optimizer.{key}: expected sgd beside it, got {config.optimizer.name}')
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, at every depth: JSON has no tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else copy.copy(value)
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    *parents, last = key.split('.')
+    for parent in parents:
+        if parent not in config:
+            config[parent] = ConfigDict()
+        config = config[parent]
+    config[last] = value

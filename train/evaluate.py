@@ -1,0 +1,66 @@
+"""Scores a run's checkpoint: `python -m train.evaluate --workdir DIR [--checkpoint best|last|STEP]`."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from flaxnets.errors import UserError
+from train import cli
+
+
+def evaluate(
+    workdir: str | pathlib.Path, *, checkpoint: str = 'best', split: str = 'test', data_dir: str | None = None
+) -> dict[str, Any]:
+    """Loss, accuracy, macro F1, accuracy per class and confusion matrix of a checkpoint on a split.
+
+    It needs the workdir, which holds the config, and the data; `data_dir` says where those are now.
+    The averaged parameters of a run with `optimizer.ema` are scored beside, under 'ema'.
+    """
+    from train import experiment
+    from train.checkpoint import Checkpoints, read_config
+    from train.experiment import Experiment
+
+    workdir = pathlib.Path(workdir).expanduser()
+    config = read_config(workdir)
+    if data_dir is not None:
+        config.data.data_dir = data_dir
+    if split == 'validation' and not config.data.validation:
+        raise UserError('--split: expected train or test; this run held out no validation images')
+    checkpoints = Checkpoints(workdir, metric=config.checkpoint.metric, read_only=True)
+    step = checkpoints.find(checkpoint)
+    with experiment.precision(config):
+        exp = Experiment.create(config, {split: experiment.load_split(config, split)})
+        state = checkpoints.restore(exp.initial, step)
+        scores = exp.evaluate(state, split)
+        if config.optimizer.ema:
+            scores['ema'] = exp.evaluate(state, split, ema=True)
+    checkpoints.close()
+    names = exp.sets[split].class_names
+    return {'step': step, 'split': split, 'class_names': names} | scores
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the scores."""
+    parser = argparse.ArgumentParser('python -m train.evaluate', description='Score a checkpoint of a run.')
+    parser.add_argument('--workdir', required=True, help='the folder of the run')
+    parser.add_argument('--checkpoint', default='best', help='best (default), last or a step')
+    parser.add_argument('--split', default='test', choices=['train', 'validation', 'test'])
+    parser.add_argument('--data_dir', default=None, help='where the data are, if they have moved')
+    args = parser.parse_args(argv[1:])
+    result = evaluate(args.workdir, checkpoint=args.checkpoint, split=args.split, data_dir=args.data_dir)
+
+    from train.report import show_scores
+
+    console = Console(highlight=False, soft_wrap=True)
+    title = f'{args.split}, checkpoint {result["step"]}'
+    show_scores(console, result, result['class_names'], title)
+    if 'ema' in result:
+        show_scores(console, result['ema'], result['class_names'], f'{title}, averaged parameters')
+
+
+if __name__ == '__main__':
+    sys.exit(cli.guarded(main, sys.argv))

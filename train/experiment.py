@@ -1,0 +1,140 @@
+"""A config made real: the data, the model and the compiled steps. Shared by training and evaluation."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import flaxnets
+from flaxnets.errors import UserError
+from train import data, metrics, optim, parallel, state, step
+from train.config import ConfigDict, model_options
+from train.data import augment, pipeline
+from train.data.pipeline import Batch, Resident
+
+
+@contextlib.contextmanager
+def precision(config: ConfigDict) -> Iterator[None]:
+    """float64 is off in JAX unless asked for."""
+    if config.precision == 'float64':
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
+
+
+def load_split(config: ConfigDict, split: str) -> data.ImageSet:
+    """A split of the config's data set, cut to `data.limit` images."""
+    images = data.load(config.data, split)
+    limit = config.data.limit
+    return images.take(np.arange(limit)) if 0 < limit < len(images) else images
+
+
+@dataclasses.dataclass
+class Experiment:
+    """What a config computes with; `sets` hold the images on the device(s), by split."""
+
+    config: ConfigDict
+    model: nnx.Module
+    devices: parallel.Devices
+    runner: parallel.Runner
+    schedule: optax.Schedule
+    initial: state.TrainState
+    sets: dict[str, data.ImageSet]
+    resident: dict[str, Resident]
+    spe: int
+
+    @classmethod
+    def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':
+        """Builds everything for these decoded splits."""
+        first = next(iter(splits.values()))
+        devices = parallel.Devices.create(config.parallel)
+        model = create_model(config, first)
+        structure, params, stats = state.split(model)
+        spe = pipeline.steps_per_epoch(len(first), config.data.batch_size)
+        optimizer = optim.create(config, steps_per_epoch=spe)
+        options = model_options(config)
+        num_classes = options.get('num_classes', len(first.class_names))
+        task = step.Task(
+            structure=structure,
+            optimizer=optimizer,
+            prepare=preparation(config, num_classes, first.images.shape[-1]),
+            num_classes=num_classes,
+            softmax_twice=config.loss.softmax_twice,
+            ema=config.optimizer.ema,
+            batch_statistics=config.evaluate_with_batch_statistics,
+        )
+        initial = state.create(params, stats, optimizer, seed=config.seed, ema=bool(config.optimizer.ema))
+        resident = {
+            name: devices.replicate(Resident(jnp.asarray(s.images), jnp.asarray(s.labels)))
+            for name, s in splits.items()
+        }
+        return cls(
+            config=config,
+            model=model,
+            devices=devices,
+            runner=parallel.Runner(task, devices, chunk=config.log.every),
+            schedule=optim.schedule(config, steps_per_epoch=spe),
+            initial=devices.replicate(initial),
+            sets=splits,
+            resident=resident,
+            spe=spe,
+        )
+
+    def evaluate(self, train_state: state.TrainState, split: str, *, ema: bool = False) -> dict[str, Any]:
+        """Scores on every image of a split exactly once, in order."""
+        size = len(self.sets[split])
+        batch_size = self.config.data.eval_batch_size or self.config.data.batch_size
+        rows = pipeline.rows(np.arange(size), batch_size, self.devices.count)
+        params = train_state.ema if ema else train_state.params
+        loss, confusion = self.runner.evaluate(params, train_state.stats, self.resident[split], rows)
+        return metrics.scores(loss, confusion)
+
+
+def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
+    """The config's model for images like these; its options win over what the data suggest."""
+    shape = images.images.shape[1:]
+    dtypes = {
+        'float32': (jnp.float32, jnp.float32),
+        'bfloat16': (jnp.bfloat16, jnp.float32),
+        'float64': (jnp.float64, jnp.float64),
+    }
+    dtype, param_dtype = dtypes[config.precision]
+    given: dict[str, Any] = {'num_classes': len(images.class_names), 'image_shape': shape}
+    given |= model_options(config)
+    if given['num_classes'] < len(images.class_names):
+        raise UserError(
+            f'config.model.num_classes: expected at least the {len(images.class_names)} classes of '
+            f'{images.name}, got {given["num_classes"]}'
+        )
+    rngs = nnx.Rngs(config.seed)
+    return flaxnets.create_model(config.model.name, **given, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+
+def preparation(
+    config: ConfigDict, num_classes: int, channels: int, axis_name: str | None = None
+) -> step.Prepare:
+    """From stored images to the model's input and the loss's targets, inside the jitted step."""
+    mean = config.data.mean or (0.0,) * channels
+    std = config.data.std or (1.0,) * channels
+    if len(mean) != channels:
+        raise UserError(f'config.data.mean: expected {channels} values, one a channel, got {mean}')
+    dtype = jnp.float64 if config.precision == 'float64' else jnp.float32
+
+    def prepare(batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        images = batch.image
+        targets = jax.nn.one_hot(batch.label, num_classes, dtype=dtype)
+        if key is not None:
+            targets = optax.smooth_labels(targets, config.loss.label_smoothing)
+            images, targets = augment.augment(
+                images, targets, batch.mask, key, config.data.augment, mean=mean, axis_name=axis_name
+            )
+        return augment.normalise(images, mean, std, dtype), targets
+
+    return prepare

@@ -1,0 +1,79 @@
+"""The state of a run: one pytree that a step maps to the next, and a checkpoint holds whole.
+
+Values lie in flat dictionaries keyed by their path in the model, 'layers/0/kernel': plain leaves
+cost jit a quarter of the time that NNX's own state does at every call, regular expressions select
+among them, and a checkpoint reads as what it is.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, traverse_util
+from jaxtyping import Array
+
+Values = dict[str, Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """`step`: updates made; `params`, `stats` (running statistics), `ema` (averaged parameters, empty
+    when off): values by path; `opt_state`: optax's; `key`: data of the run's random key."""
+
+    step: Array
+    params: Values
+    stats: Values
+    opt_state: optax.OptState
+    ema: Values
+    key: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """A model without its values: `merge` puts some in."""
+
+    graphdef: nnx.GraphDef
+    paths: dict[str, tuple[Any, ...]]
+
+    def merge(self, *values: Values) -> nnx.Module:
+        """The model holding `values`; all of its own must be among them."""
+        states = [
+            traverse_util.unflatten_dict({self.paths[k]: v for k, v in part.items()}) for part in values
+        ]
+        # copy: the values' variables belong to the trace that merges, or BatchNorm's update escapes it.
+        return nnx.merge(self.graphdef, *states, copy=True)
+
+
+def split(model: nnx.Module) -> tuple[Structure, Values, Values]:
+    """(structure, trained parameters, running statistics) of a model."""
+    graphdef, *states = nnx.split(model, nnx.Param, ...)
+    paths: dict[str, tuple[Any, ...]] = {}
+    parts = []
+    for part in states:
+        values = traverse_util.flatten_dict(nnx.to_pure_dict(part))
+        named = {'/'.join(map(str, path)): path for path in values}
+        paths |= named
+        parts.append({name: values[path] for name, path in named.items()})
+    return Structure(graphdef, paths), parts[0], parts[1]
+
+
+def statistics(model: nnx.Module) -> Values:
+    """Everything a model holds that is not trained, by path."""
+    return split(model)[2]
+
+
+def create(
+    params: Values, stats: Values, optimizer: optax.GradientTransformation, *, seed: int, ema: bool
+) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        stats=stats,
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params) if ema else {},
+        key=jax.random.key_data(jax.random.key(seed)),
+    )

@@ -1,0 +1,143 @@
+"""One step of training, one of evaluation, and a chunk of training steps: pure functions, no I/O.
+
+A step's randomness is fold_in(run key, step), split into named streams; nothing else varies, so a
+step is a function of (state, batch) and a resumed run repeats it to the bit.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from flaxnets.layers import batch as batch_scope
+from train.data.pipeline import Batch
+from train.state import Structure, TrainState, Values, statistics
+
+# Randomness of an evaluation: one fixed key, so that a checkpoint has one accuracy.
+EVALUATION_KEY = 0
+STREAMS = ('candidates', 'dropout', 'augment')
+
+Prepare = Callable[[Batch, jax.Array | None], tuple[Array, Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a step does, apart from the state: all of it fixed while a run lasts.
+
+    `prepare` maps a batch and a key (None: evaluation) to the model's input and to targets
+    [batch, classes]. `axis_name` is the mapped axis under `pmap`; None elsewhere.
+    """
+
+    structure: Structure
+    optimizer: optax.GradientTransformation
+    prepare: Prepare
+    num_classes: int
+    softmax_twice: bool = False
+    ema: float = 0.0
+    batch_statistics: bool = False
+    axis_name: str | None = None
+
+    def sum(self, tree: Any) -> Any:
+        """Adds over the devices that share a batch."""
+        return tree if self.axis_name is None else jax.lax.psum(tree, self.axis_name)
+
+
+def cross_entropy(
+    logits: Float[Array, 'batch classes'], targets: Float[Array, 'batch classes'], softmax_twice: bool
+) -> Float[Array, ' batch']:
+    """-sum of targets * log softmax(logits), image by image; `softmax_twice` takes softmax(logits) as
+    the logits, which is what a model that ends in softmax gives PyTorch's loss (document 003)."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if softmax_twice:
+        logits = jax.nn.softmax(logits)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    """The state after one update, and the batch's loss, count of right answers and gradient norm.
+
+    The loss is the mean over the real images of the whole batch: sums and counts are added over the
+    devices and divided once, so padding and sharding change nothing.
+    """
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    keys = {name: jax.random.fold_in(step_key, i) for i, name in enumerate(STREAMS)}
+    images, targets = task.prepare(batch, keys['augment'])
+    count = task.sum(batch.mask.sum())
+
+    def loss_fn(params: Values) -> tuple[Array, tuple[Array, Values]]:
+        model = task.structure.merge(params, state.stats)
+        model.train()
+        with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
+            logits = model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout']))
+        losses = cross_entropy(logits, targets, task.softmax_twice)
+        return jnp.sum(losses * batch.mask) / count, (logits, statistics(model))
+
+    (loss, (logits, stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    loss, gradients = task.sum((loss, gradients))
+    updates, opt_state = task.optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = optax.incremental_update(params, state.ema, 1 - task.ema) if task.ema else state.ema
+    right = jnp.sum((logits.argmax(-1) == batch.label) * batch.mask)
+    metrics = {
+        'loss': loss,
+        'right': task.sum(right),
+        'count': count,
+        'gradient_norm': optax.global_norm(gradients),
+    }
+    new = dataclasses.replace(
+        state, step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema
+    )
+    return new, metrics
+
+
+def train_chunk(
+    task: Task, state: TrainState, batch_of: Callable[[Any], Batch], rows: Any, count: Int[Array, '']
+) -> tuple[TrainState, dict[str, Array]]:
+    """`count` steps on the first of `rows`, with the metrics of each in arrays as long as `rows`.
+
+    `count` is traced, so chunks of every length share one compilation.
+    """
+    length = jax.tree.leaves(rows)[0].shape[0]
+    row = lambda i: jax.tree.map(lambda x: x[i], rows)  # noqa: E731
+    shapes = jax.eval_shape(lambda s: train_step(task, s, batch_of(row(0)))[1], state)
+    metrics = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+
+    def body(i: Array, carry: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
+        state, metrics = carry
+        state, new = train_step(task, state, batch_of(row(i)))
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), metrics, new)
+
+    return jax.lax.fori_loop(0, count, body, (state, metrics))
+
+
+def eval_step(
+    task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
+) -> dict[str, Array]:
+    """Loss added over the batch's real images, and their confusion matrix [true, predicted].
+
+    `index` numbers the batches of an evaluation: each draws its own candidates, always the same ones.
+    """
+    images, targets = task.prepare(batch, None)
+    model = task.structure.merge(params, stats)
+    if task.batch_statistics:
+        model.train()
+    else:
+        model.eval()
+    key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), index)
+    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
+    with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
+        logits = model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout']))
+    losses = cross_entropy(logits, targets, task.softmax_twice)
+    cells = batch.label * task.num_classes + logits.argmax(-1)
+    confusion = jnp.zeros(task.num_classes**2, jnp.int32).at[cells].add(batch.mask.astype(jnp.int32))
+    return task.sum(
+        {
+            'loss': jnp.sum(losses * batch.mask),
+            'confusion': confusion.reshape(task.num_classes, task.num_classes),
+        }
+    )
