@@ -13,12 +13,18 @@ from typing import Any
 import jax
 from flax import nnx
 
+from flaxnets.block_cnn import BlockCNN
 from flaxnets.convnn import convolution, stack_of
 from flaxnets.errors import UserError
+from flaxnets.expert_cnn import ExpertCNN
 from flaxnets.layers.attention import AttentionLayer
 from flaxnets.layers.branching import BranchingLayer
 from flaxnets.layers.nearest import NearestLayer
+from flaxnets.mnist import MLP, MNISTCNN
 from flaxnets.options import options_of
+from flaxnets.profiled_cnn import ProfiledCNN
+from flaxnets.vgg import VGG16
+from flaxnets.vit import ViT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +80,15 @@ MODELS: dict[str, Entry] = {
         'a convolution beside the layer of convnn_attn',
         _RANDOM,
     ),
+    'block_cnn': Entry(
+        BlockCNN, 'seed 001', 'a plain chain of convolution blocks, with or without batch norm'
+    ),
+    'expert_cnn': Entry(ExpertCNN, 'seed 002', 'parallel convolutions, weighted for each image'),
+    'vit': Entry(ViT, 'seed 003', 'a small vision transformer, each head on its own channels'),
+    'profiled_cnn': Entry(ProfiledCNN, 'seed 003', 'five convolutions with batch norm; pruned, four'),
+    'vgg16': Entry(VGG16, 'seed 003', "torchvision's VGG16; pruned, without its second convolution"),
+    'mlp': Entry(MLP, 'seed 004', 'two hidden layers'),
+    'mnist_cnn': Entry(MNISTCNN, 'seed 004', 'three convolutions; residual, pooling and activation variants'),
 }
 
 

@@ -5,7 +5,7 @@ keys stacks or concatenates them into one NNX value. `print_map(model)` shows th
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def batch_norm(torch: str, flax: str) -> Iterator[Row]:
     yield from layer_norm(torch, flax)
     yield Row((f'{torch}.running_mean',), f'{flax}/mean', SAME)
     yield Row((f'{torch}.running_var',), f'{flax}/var', SAME)
-    yield Row((f'{torch}.num_batches_tracked',), f'{flax}/num_batches_tracked', SAME)
+    yield Row((f'{torch}.num_batches_tracked',), f'{flax}/num_batches_tracked', SHARED)
 
 
 OI1 = one('OI1 -> IO', lambda x: x[:, :, 0].T, lambda x: x.T[:, :, None])
@@ -172,8 +172,124 @@ def convnn_ignored(model: Any) -> Iterator[str]:
                 yield from (f'{torch}.pointwise_conv.weight', f'{torch}.pointwise_conv.bias')
 
 
-# Model class name -> its rows; filled below, family by family.
-MAPS: dict[str, Callable[..., Iterator[Row]]] = {'ConvNNStack': convnn_stack}
+def flattened(shape: tuple[int, int, int]) -> Layout:
+    """The linear layer after flattening an image of `shape`, (height, width, channels)."""
+    height, width, channels = shape
+    return flattened_linear(channels, height, width)
+
+
+def block_cnn(model: Any) -> Iterator[Row]:
+    """Seed 001."""
+    for name in ('conv1', 'conv2', 'conv3'):
+        yield from layer(name, name, CONV2D)
+    for i, block in enumerate(model.blocks):
+        for conv, norm in (('conv1', 'bn1'), ('conv2', 'bn2')):
+            yield from layer(f'blocks.{i}.{conv}', f'blocks/{i}/{conv}', CONV2D)
+            if getattr(block, norm) is not None:
+                yield from batch_norm(f'blocks.{i}.{norm}', f'blocks/{i}/{norm}')
+    yield from layer('fc1', 'fc1', flattened(model.features))
+    yield from layer('fc2', 'fc2', LINEAR, bias=False)
+
+
+def expert_cnn(model: Any) -> Iterator[Row]:
+    """Seed 002; the branches of a block lie side by side in one value."""
+    yield from layer('stem.0', 'stem', CONV2D)
+    yield from batch_norm('stem.1', 'stem_norm')
+    for i, block in enumerate(model.blocks):
+        yield from layer(f'blocks.{i}.squeeze', f'blocks/{i}/gate/squeeze', LINEAR)
+        yield from layer(f'blocks.{i}.excite', f'blocks/{i}/gate/excite', LINEAR)
+        experts = range(block.experts)
+        convs = [layer(f'blocks.{i}.convs.{k}.0', f'blocks/{i}/conv', CONV2D) for k in experts]
+        norms = [batch_norm(f'blocks.{i}.convs.{k}.1', f'blocks/{i}/norm') for k in experts]
+        yield from joined(convs, concatenated)
+        yield from joined(norms, concatenated)
+    yield from layer('head', 'head', LINEAR)
+
+
+def joined(each: Sequence[Iterable[Row]], join: Callable[[Layout], Layout]) -> Iterator[Row]:
+    """Rows of like layers as the rows of one."""
+    for same in zip(*each, strict=True):
+        layout = same[0].layout
+        keys = tuple(row.torch[0] for row in same)
+        yield Row(keys, same[0].flax, layout if layout is SHARED else join(layout))
+
+
+def vit(model: Any) -> Iterator[Row]:
+    """Seed 003; the heads' maps are stacked."""
+    yield Row(('class_token',), 'class_token', SAME)
+    if model.positions is not None:
+        yield Row(('pos_embed',), 'positions', SAME)
+    patch = flattened_linear(model.image_shape[-1], model.patch_size, model.patch_size)
+    yield from layer('linear_mapper', 'embed', patch)
+    for i, block in enumerate(model.blocks):
+        torch, flax = f'blocks.{i}', f'blocks/{i}'
+        for name in ('norm1', 'norm2'):
+            yield from layer_norm(f'{torch}.{name}', f'{flax}/{name}')
+        for name in ('query', 'key', 'value'):
+            maps = [f'{torch}.mhsa.{name[0]}_mappings.{h}' for h in range(block.attention.heads)]
+            yield from joined([layer(key, f'{flax}/attention/{name}', LINEAR) for key in maps], stacked)
+        yield from layer(f'{torch}.mlp.0', f'{flax}/fc1', LINEAR)
+        yield from layer(f'{torch}.mlp.2', f'{flax}/fc2', LINEAR)
+    yield from layer('mlp.0', 'head', LINEAR)
+
+
+def profiled_cnn(model: Any) -> Iterator[Row]:
+    """Seed 003; PyTorch counts activations, pooling and dropout too."""
+    position = 0
+    for i in range(len(model.convs)):
+        position += i in model.pooled
+        yield from layer(f'conv_layers.{position}', f'convs/{i}', CONV2D)
+        yield from batch_norm(f'conv_layers.{position + 1}', f'norms/{i}')
+        position += 3
+    yield from layer('fc_layers.1', 'fc1', flattened(model.features))
+    yield from layer('fc_layers.4', 'fc2', LINEAR)
+    yield from layer('fc_layers.6', 'fc3', LINEAR)
+
+
+def vgg16(model: Any) -> Iterator[Row]:
+    """torchvision's keys; it counts activations, pooling and dropout too."""
+    position = 0
+    for i, stage in enumerate(model.stages):
+        for j in range(len(stage)):
+            yield from layer(f'features.{position}', f'stages/{i}/{j}', CONV2D)
+            position += 2
+        position += 1
+    yield from layer('classifier.0', 'fc1', flattened(model.features))
+    yield from layer('classifier.3', 'fc2', LINEAR)
+    yield from layer('classifier.6', 'fc3', LINEAR)
+
+
+def mlp(model: Any) -> Iterator[Row]:
+    """Seed 004."""
+    for i in range(len(model.hidden)):
+        kernel = LINEAR if i else flattened(model.image_shape)
+        yield from layer(f'hidden{i + 1}', f'hidden/{i}', kernel)
+    yield from layer('output', 'output', LINEAR)
+
+
+def mnist_cnn(model: Any) -> Iterator[Row]:
+    """Seed 004."""
+    for i, extra in enumerate(model.extra):
+        yield from layer(f'conv{i + 1}', f'convs/{i}', CONV2D)
+        for j, each in enumerate(extra):
+            torch, flax = f'layer{i + 1}.{j}', f'extra/{i}/{j}'
+            yield from layer(f'{torch}.conv', f'{flax}/conv', CONV2D)
+            if each.norm is not None:
+                yield from batch_norm(f'{torch}.norm', f'{flax}/norm')
+    yield from layer('output', 'output', flattened(model.features))
+
+
+# Model class name -> its rows.
+MAPS: dict[str, Callable[..., Iterator[Row]]] = {
+    'ConvNNStack': convnn_stack,
+    'BlockCNN': block_cnn,
+    'ExpertCNN': expert_cnn,
+    'ViT': vit,
+    'ProfiledCNN': profiled_cnn,
+    'VGG16': vgg16,
+    'MLP': mlp,
+    'MNISTCNN': mnist_cnn,
+}
 # Model class name -> keys of the published checkpoint that no input reaches: accepted and ignored.
 IGNORED: dict[str, Callable[..., Iterator[str]]] = {'ConvNNStack': convnn_ignored}
 

@@ -19,6 +19,7 @@ FOLDER = pathlib.Path(__file__).parent / 'golden'
 NAMES = sorted(path.stem for path in FOLDER.glob('*.json'))
 CLASSES = {'vit': 5}
 MNIST = {'mlp', 'mnist_cnn'}
+NO_DROPOUT = {'profiled_cnn': {'dropout': (0.0, 0.0)}}
 
 
 def parameter(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -49,6 +50,7 @@ class Case:
             param_dtype=dtype,
             rngs=nnx.Rngs(0),
             **self.data['options'],
+            **NO_DROPOUT.get(self.name, {}),
         )
         return interop.from_torch(model, self.state_dict(model))
 

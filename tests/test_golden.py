@@ -12,21 +12,24 @@ from flaxnets import interop
 # Under these weights its loss explodes, and rounding with it: three steps are compared.
 STEPS = {'mnist_cnn_residual': 3}
 TOLERANCE = 1e-9
+# A bias before batch normalisation has no effect, so its gradient is rounding, 1e-15, in PyTorch and
+# here. Adam divides it by its epsilon, 1e-8, and the golden parameters hold what came of that.
+ADAM_ON_ROUNDING = {'expert_cnn': 1e-8}
 
 
-def close(actual, expected, message: str) -> None:
-    """Equal to 1e-9, relative to the largest of the numbers that belong together."""
+def close(actual, expected, message: str, tolerance: float = TOLERANCE) -> None:
+    """Equal to the tolerance, relative to the largest of the numbers that belong together."""
     expected = np.asarray(expected, float)
     scale = np.max(np.abs(expected), initial=0)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * max(scale, 1e-3), err_msg=message)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(scale, 1e-3), err_msg=message)
 
 
-def summaries(model: nnx.Module, expected: dict, message: str) -> None:
+def summaries(model: nnx.Module, expected: dict, message: str, tolerance: float = TOLERANCE) -> None:
     """The model's values against summaries in PyTorch's names and layout."""
     values = interop.to_torch(model)
     for name, numbers in expected.items():
         if name in values:
-            close(summary(values[name]), numbers or [0, 0, 0], f'{message} {name}')
+            close(summary(values[name]), numbers or [0, 0, 0], f'{message} {name}', tolerance)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -71,8 +74,9 @@ def run(name: str, case: Case) -> None:
         return
 
     trained = nnx.merge(graph, params, rest, copy=True)
-    summaries(trained, case.data['parameter_summary_after'], 'after')
-    summaries(trained, case.data['running_statistics_after'] or {}, 'statistics')
+    tolerance = ADAM_ON_ROUNDING.get(name, TOLERANCE)
+    summaries(trained, case.data['parameter_summary_after'], 'after', tolerance)
+    summaries(trained, case.data['running_statistics_after'] or {}, 'statistics', tolerance)
     images, _, pools = evaluation
     logits, _ = jax.jit(forward, static_argnums=4)(params, rest, images, pools, False)
     close(logits, case.data['evaluation']['logits'], 'evaluation logits')

@@ -1,14 +1,16 @@
 """Activation functions by name."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flaxnets import checks
+from flaxnets import options
 
 Activation = Callable[[Array], Array]
+Name = Literal['relu', 'tanh', 'gelu']
 
 
 def gelu(x: Array) -> Array:
@@ -22,5 +24,5 @@ ACTIVATIONS: dict[str, Activation] = {'relu': jax.nn.relu, 'tanh': jnp.tanh, 'ge
 
 def by_name(name: str) -> Activation:
     """The function called `name`; a `UserError` with the choices if there is none."""
-    checks.choice(ACTIVATIONS, activation=name)
+    options.one_of('activation', name, Name)
     return ACTIVATIONS[name]

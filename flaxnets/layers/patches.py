@@ -1,0 +1,26 @@
+"""Images as tokens: patches and where they were (Dosovitskiy et al., 2021)."""
+
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def patches(
+    images: Float[Array, 'batch height width channels'], size: int
+) -> Float[Array, 'batch tokens features']:
+    """Cuts images into `size` x `size` patches, row by row; a token holds its patch's pixels in the
+    order row, column, channel: [B, (H / size) * (W / size), size * size * C]."""
+    batch, height, width, channels = images.shape
+    rows, columns = height // size, width // size
+    x = images.reshape(batch, rows, size, columns, size, channels)
+    return x.swapaxes(2, 3).reshape(batch, rows * columns, size * size * channels)
+
+
+def cosine_positions(tokens: int, width: int) -> np.ndarray:
+    """The fixed position table [tokens, width] of Vaswani et al. (2017).
+
+    Column j of position p is sin(p / 10000^(j / width)) for even j and
+    cos(p / 10000^((j - 1) / width)) for odd j.
+    """
+    column = np.arange(width)
+    angle = np.arange(tokens)[:, None] / 10000.0 ** ((column - column % 2) / width)
+    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
