@@ -26,7 +26,8 @@ def get_config(argument: str = '') -> c.ConfigDict:
         # 1,437 images are 23 steps an epoch: fewer epochs at a higher rate, annealed.
         c.embedded_digits(config, image_size=32, channels=3)
         config.epochs = 8
-        config.optimizer.learning_rate = 1e-3
+        config.optimizer.learning_rate = 2e-3
         config.schedule.name = 'cosine'
         config.schedule.unit = 'step'
+        config.schedule.warmup_epochs = 1.0
     return config

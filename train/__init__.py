@@ -5,6 +5,6 @@ from typing import Any
 
 def run(config: Any, workdir: str | None = None) -> dict[str, Any]:
     """Trains as `python -m train` does and returns the summary; see `train.loop.run`."""
-    from train import loop  # JAX starts here, not when the package is imported
+    import train.loop  # JAX starts here, not when the package is imported
 
-    return loop.run(config, workdir)
+    return train.loop.run(config, workdir)

@@ -102,6 +102,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.sums = dict(NO_SUMS)
         self.saved = time.monotonic()
+        self.scores: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         """Trains to the end from wherever the workdir stands."""
@@ -203,7 +204,7 @@ class Trainer:
             'last_batch_loss': sums['last_loss'],
             'learning_rate': float(self.exp.schedule(self.step - 1)),
         }
-        scores = self.exp.evaluate(self.state, self.held_out)
+        scores = self.scores = self.exp.evaluate(self.state, self.held_out)
         row |= {f'{self.held_out}_{key}': scores[key] for key in ('loss', 'accuracy', 'macro_f1')}
         if self.config.evaluate_train_set:
             whole = self.exp.evaluate(self.state, 'train')
@@ -232,10 +233,17 @@ class Trainer:
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Touches the test set for the last time, writes the summary and says where everything is."""
-        scores = self.exp.evaluate(self.state, 'test')
-        last = self.history[-1]
+        """Scores the final state on the test set, writes the summary and says where everything is."""
         best = max(self.history, key=lambda row: row[f'{self.held_out}_accuracy'])
+        best_scores = {f'best_{self.held_out}_accuracy': best[f'{self.held_out}_accuracy']}
+        if self.held_out == 'validation':
+            # Only now is the test set touched: by the final state, and by the one that validation chose.
+            self.checkpoints.manager.wait_until_finished()
+            chosen = self.checkpoints.restore(self.state, self.checkpoints.find('best'))
+            best_scores['best_test_accuracy'] = self.exp.evaluate(chosen, 'test')['accuracy']
+            self.scores = None
+        scores = self.scores or self.exp.evaluate(self.state, 'test')
+        last = self.history[-1]
         seconds = statistics.median(row['seconds'] for row in self.history)
         summary = {
             'model': self.config.model.name,
@@ -247,7 +255,7 @@ class Trainer:
             'train_accuracy': last['train_accuracy'],
             'test_loss': scores['loss'],
             'test_accuracy': scores['accuracy'],
-            f'best_{self.held_out}_accuracy': best[f'{self.held_out}_accuracy'],
+            **best_scores,
             'best_epoch': best['epoch'],
             'macro_f1': scores['macro_f1'],
             'class_names': list(self.exp.sets['test'].class_names),

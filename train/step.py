@@ -87,7 +87,7 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
         'loss': loss,
         'right': task.sum(right),
         'count': count,
-        'gradient_norm': optax.global_norm(gradients),
+        'gradient_norm': optax.tree.norm(gradients),
     }
     new = dataclasses.replace(
         state, step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema
