@@ -86,7 +86,7 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
 def _class_names(dataset: Any) -> Sequence[str]:
     while not hasattr(dataset, 'classes') and hasattr(dataset, 'dataset'):  # a Subset
         dataset = dataset.dataset
-    names = getattr(dataset, 'classes', None) or getattr(dataset, 'class_names', ())
+    names: Any = getattr(dataset, 'classes', None) or getattr(dataset, 'class_names', ())
     return [str(name) for name in names]
 
 
