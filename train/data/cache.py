@@ -48,7 +48,7 @@ def decoded_once(
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(entry.with_name(entry.name + '.lock')))
+            stack.enter_context(locked(entry.with_name(entry.name + '.lock')))
             if (found := _open(entry, name, split)) is not None:
                 return found
             _write(entry, read(), size, channels)
@@ -69,8 +69,8 @@ def decoded_once(
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    """Hold the lock file; the system lets go of it when the process ends, however it ends."""
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Hold the lock file `path`, waiting for it. The system lets go of it however the process ends."""
     with path.open('w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

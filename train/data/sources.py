@@ -1,22 +1,16 @@
 """`load`: from `config.data` to a decoded split, wherever the images are."""
 
 import dataclasses
-import os
-import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from flaxnets.errors import UserError
 from train.data.cache import cache_folder, decoded_once
-from train.data.digits import EmbeddedDigits
 from train.data.imageset import ImageSet, held_out, sides
+from train.data.locate import find
 from train.data.records import Source
-from train.data.tfds_source import TfdsDirectory, find_directory
-from train.data.torchvision_files import CifarPickles, IdxFiles
 
-SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
 SPLITS = ('train', 'validation', 'test')
 TEST_FRACTION = 0.2  # of a set that comes as one split
 
@@ -36,44 +30,6 @@ def load(data: Any, split: str, *, seed: int = 0) -> ImageSet:
     if not len(chosen):
         raise UserError(f'{data.name} {split}: no image is left; check --config.data.classes and .validation')
     return chosen
-
-
-def find(data: Any) -> Source:
-    """The place that `data.source` names, or with 'auto' the first that has `data.name`."""
-    if data.source not in SOURCES:
-        raise UserError(f'data.source: expected one of {", ".join(SOURCES)}, got {data.source!r}')
-    if data.source == 'embedded' and data.name != 'digits':
-        raise UserError(f'data.source=embedded has only digits, got data.name={data.name!r}')
-    if data.source == 'embedded' or (data.source == 'auto' and data.name == 'digits'):
-        return EmbeddedDigits()
-    roots = list(_roots(data.data_dir))
-    for root in roots:
-        if (found := _on_disk(root, data)) is not None:
-            return found
-    looked = ', '.join(str(root.absolute()) for root in roots)
-    raise UserError(
-        f'{data.name} was not found in {looked}; point to it with --config.data.data_dir=DIR, '
-        'or run the same command with :digits after the config file for the embedded data'
-    )
-
-
-def _roots(configured: str) -> Iterator[pathlib.Path]:
-    """Where to look: the folder configured, else TFDS's and ./data."""
-    if configured:
-        yield pathlib.Path(configured).expanduser()
-        return
-    if 'TFDS_DATA_DIR' in os.environ:
-        yield pathlib.Path(os.environ['TFDS_DATA_DIR']).expanduser()
-    yield pathlib.Path('~/tensorflow_datasets').expanduser()
-    yield pathlib.Path('data')
-
-
-def _on_disk(root: pathlib.Path, data: Any) -> Source | None:
-    if data.source in ('auto', 'tfds') and (folder := find_directory(root, data.name)) is not None:
-        return TfdsDirectory(folder, data.name.partition(':')[0])
-    if data.source in ('auto', 'torch'):
-        return CifarPickles.find(root, data.name) or IdxFiles.find(root, data.name)
-    return None
 
 
 def _split(source: Source, data: Any, split: str, seed: int) -> ImageSet:

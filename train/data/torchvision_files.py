@@ -1,9 +1,11 @@
 """The files torchvision's data sets leave behind, read without torch: CIFAR's pickles, MNIST's idx files."""
 
 import gzip
+import math
 import pathlib
 import pickle
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -148,44 +150,43 @@ class IdxFiles:
 
     def read(self, split: str) -> Records:
         """The records of a split in the order of its files."""
-        stem = self.STEMS[split]
-        file, images = _read_idx(self.folder / f'{stem}-images-idx3-ubyte', 3)
-        label_file, labels = _read_idx(self.folder / f'{stem}-labels-idx1-ubyte', 1)
+        image_file, label_file = (self._file(split, kind) for kind in ('images-idx3', 'labels-idx1'))
+        images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
         if len(images) != len(labels):
             raise UserError(
-                f'{label_file}: expected {len(images)} labels as in {file}, got {len(labels)}; {AGAIN}'
+                f'{label_file}: expected {len(images)} labels as in {image_file}, got {len(labels)}; {AGAIN}'
             )
         check_labels(labels, 10, str(label_file))
         items = zip(images[..., None], map(int, labels), strict=True)
-        return Records(len(labels), items, CLASS_NAMES[self.name], str(file))
+        return Records(len(labels), items, CLASS_NAMES[self.name], str(image_file))
+
+    def _file(self, split: str, kind: str) -> pathlib.Path:
+        file = self.folder / f'{self.STEMS[split]}-{kind}-ubyte'
+        for candidate in (file, file.with_name(file.name + '.gz')):
+            if candidate.exists():
+                return candidate
+        raise UserError(f'{file} is missing, gzipped or not; fetch the data set again')
 
 
-def _read_idx(file: pathlib.Path, dimensions: int) -> tuple[pathlib.Path, np.ndarray]:
-    """The file that was read (perhaps its .gz) and its uint8 array."""
-    opening: Callable = open
-    if not file.exists():
-        file, opening = file.with_name(file.name + '.gz'), gzip.open
+def read_idx(file: pathlib.Path, dimensions: int) -> np.ndarray:
+    """The uint8 array in an idx file, which is gzipped if its name ends in .gz."""
+    opening: Callable = gzip.open if file.suffix == '.gz' else open
+    expected = 0x800 + dimensions
     try:
         with opening(file, 'rb') as stream:
             head = stream.read(4 + 4 * dimensions)
-            if len(head) < 4 + 4 * dimensions:
-                raise EOFError('it ends inside its header')
             magic, *shape = struct.unpack(f'>{1 + dimensions}I', head)
-            if magic != 0x800 + dimensions:
+            if magic != expected:
                 raise UserError(
-                    f'{file}: expected the magic number {0x800 + dimensions:#06x}, got {magic:#06x}; {AGAIN}'
+                    f'{file}: expected the magic number {expected:#06x}, got {magic:#06x}; {AGAIN}'
                 )
-            size = int(np.prod(shape, dtype=object))
+            size = math.prod(shape)
             data = stream.read(size + 1)
-    except FileNotFoundError as error:
-        raise UserError(
-            f'{file.with_suffix("")} is missing, gzipped or not; fetch the data set again'
-        ) from error
-    except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (OSError, EOFError, struct.error, zlib.error) as error:
         raise UserError(f'{file}: truncated or damaged ({error}); {AGAIN}') from error
     if len(data) != size:
         got = 'more' if len(data) > size else len(data)
         raise UserError(f'{file}: expected {size} bytes after its header, got {got}; {AGAIN}')
-    return file, np.frombuffer(data, np.uint8).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
