@@ -8,6 +8,8 @@ import importlib.metadata
 import json
 import logging
 import pathlib
+import shutil
+import warnings
 from typing import Any
 
 import jax
@@ -16,45 +18,86 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from flaxnets.errors import UserError
 from train import config as options
+from train import manifest
 from train.state import TrainState
 
 PACKAGES = ('flaxnets', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 class Checkpoints:
-    """The checkpoints under `workdir/checkpoints`, numbered by step."""
+    """The checkpoints under `workdir/checkpoints`, numbered by step, those whose files are all whole.
+
+    A damaged one is named in a warning. A run that continues deletes it, to make it anew on its way;
+    `read_only`, which is how others look at a run, leaves it.
+
+    Raises:
+        UserError: there are checkpoints, and none is whole.
+    """
 
     def __init__(
         self, workdir: pathlib.Path, *, keep: int = 1, metric: str = 'accuracy', read_only: bool = False
     ):
-        # orbax reports every save and restore to absl's log.
-        logging.getLogger('absl').setLevel(logging.WARNING)
+        # orbax reports every save to absl's log, and failures too, which reach us as exceptions.
+        logging.getLogger('absl').setLevel(logging.CRITICAL)
         self.folder = (workdir / 'checkpoints').resolve()
         self.metric = metric
+        self.saving = 0
+        self.damaged = self._verify(read_only)
         best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics[metric],
-            reverse=metric == 'loss',
-            n=1,
-            keep_checkpoints_without_metrics=False,
+            get_metric_fn=self._score, reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
         self.manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                best_fn=self._score,  # without it orbax does not write the scores, and the best is forgotten
                 create=not read_only,
                 read_only=read_only,
+                cleanup_tmp_directories=not read_only,
+                lightweight_initialize=read_only,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             ),
             item_handlers={'state': ocp.StandardCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()},
         )
 
+    def _score(self, metrics: dict[str, float]) -> float:
+        return -metrics['loss'] if self.metric == 'loss' else metrics[self.metric]
+
+    def _verify(self, read_only: bool) -> dict[int, str]:
+        """What is wrong with each damaged step; deletes those unless `read_only`."""
+        there = committed(self.folder)
+        damaged = {step: what for step in there if (what := manifest.damage(self.folder / str(step)))}
+        if there and len(damaged) == len(there):
+            raise UserError(
+                f'no checkpoint of {self.folder.parent} is whole: {"; ".join(damaged.values())}. '
+                'Restore them from a copy, or start anew in another --workdir'
+            )
+        newest = max(set(there) - set(damaged), default=0)
+        for step, what in damaged.items():
+            fate = 'not used' if read_only else 'deleted'
+            fate += f'; the newest whole one is {newest}' if step > newest else ''
+            warnings.warn(f'checkpoint {step} is damaged ({what}): {fate}', RuntimeWarning, stacklevel=3)
+            if not read_only:
+                shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        return damaged
+
+    def _seal(self) -> None:
+        """Writes the manifest; orbax calls this when all files are there, before the rename that commits."""
+        (unfinished,) = self.folder.glob(f'{self.saving}.*tmp*')
+        manifest.write(unfinished)
+
     def steps(self) -> list[int]:
-        """The steps there are checkpoints of, oldest first."""
-        return sorted(self.manager.all_steps())
+        """The steps there are whole checkpoints of, oldest first."""
+        return sorted(set(self.manager.all_steps()) - set(self.damaged))
 
     def save(
         self, state: TrainState, step: int, meta: dict[str, Any], scores: dict[str, float] | None
     ) -> None:
         """Starts writing in the background; `scores` (epoch ends only) decide which is best."""
+        self.manager.wait_until_finished()
+        self.saving = step
+        if step in self.manager.all_steps():  # saved before its evaluation, by a run that was stopped there
+            self.manager.delete(step)
         metrics = {key: scores[key] for key in ('accuracy', 'macro_f1', 'loss')} if scores else None
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self.manager.save(step, args=args, metrics=metrics, force=True)
@@ -78,16 +121,26 @@ class Checkpoints:
             return steps[-1]
         if which == 'best':
             # Of equals the newest, which is the one that orbax's BestN keeps.
-            scored = {s: m[self.metric] for s in steps if (m := self.manager.metrics(s)) is not None}
-            sign = -1 if self.metric == 'loss' else 1
-            return max(scored, key=lambda s: (sign * scored[s], s)) if scored else steps[-1]
+            scored = {s: self._score(m) for s in steps if (m := self.manager.metrics(s)) is not None}
+            return max(scored, key=lambda s: (scored[s], s)) if scored else steps[-1]
+        if which.isdigit() and int(which) in self.damaged:
+            raise UserError(f'--checkpoint {which}: {self.damaged[int(which)]}; there is {steps}')
         if not which.isdigit() or int(which) not in steps:
             raise UserError(f'--checkpoint: expected best, last or one of {steps}, got {which!r}')
         return int(which)
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits until the last save is on disk."""
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until the last save is on disk and ends orbax's threads."""
         self.manager.close()
+
+
+def committed(folder: pathlib.Path) -> list[int]:
+    """The steps under `folder` whose save was finished, oldest first: orbax renames a folder then."""
+    return sorted(int(path.name) for path in folder.glob('*') if path.name.isdigit() and path.is_dir())
 
 
 def versions() -> dict[str, str]:
@@ -101,28 +154,72 @@ def _installed(name: str) -> bool:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a whole file or none."""
+    write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a whole file or none."""
     partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(value, indent=2) + '\n')
+    partial.write_text(text)
     partial.replace(path)
 
 
-def read_config(workdir: pathlib.Path) -> options.ConfigDict:
-    """The config saved in a workdir, checked as one from a file is."""
-    path = workdir / 'config.json'
-    if not path.is_file():
-        raise UserError(f'--workdir: expected the folder of a run, but {path} does not exist')
-    return options.validate(json.loads(path.read_text()))
+def read_config(workdir: pathlib.Path) -> options.ConfigDict | None:
+    """The config of the run in `workdir`: its config.json, else what its newest whole checkpoint carries.
+
+    None where there is neither. Checked as a config from a file is.
+    """
+    try:
+        return options.validate(json.loads((workdir / 'config.json').read_text()))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        pass
+    for step in reversed(committed(workdir / 'checkpoints')):
+        folder = workdir / 'checkpoints' / str(step)
+        if not manifest.damage(folder):
+            return options.validate(json.loads((folder / 'meta' / 'metadata').read_text())['config'])
+    return None
 
 
-def match(workdir: pathlib.Path, config: options.ConfigDict) -> None:
-    """Refuses to continue a run under a config that changes what it computes."""
-    if not (workdir / 'config.json').is_file():
-        return
-    old, new = options.flatten(read_config(workdir)), options.flatten(config)
+def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
+    """Refuses to continue a run under a config that changes what it computes.
+
+    Returns what has changed that may change, to be said.
+    """
+    there = read_config(workdir)
+    if there is None:
+        return []
+    old, new = options.flatten(there), options.flatten(config)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     refused = [key for key in changed if not key.startswith(options.MUTABLE)]
+    allowed = [key for key in changed if key.startswith(options.MUTABLE)]
+    listed = [
+        ', '.join(f'{k} ({old.get(k)!r} there, {new.get(k)!r} now)' for k in keys)
+        for keys in (refused, allowed)
+    ]
     if refused:
-        listed = ', '.join(f'{key} ({old.get(key)!r} there, {new.get(key)!r} now)' for key in refused)
+        may = f'; {listed[1]} may change' if allowed else ''
         raise UserError(
-            f'{workdir} holds a run with another config: {listed}. Change it back or choose another --workdir'
+            f'{workdir} holds a run with another config: {listed[0]}{may}. Change it back, choose another '
+            f'--workdir, or start there from these weights with --config.init_from.path={workdir}'
         )
+    notes = [f'changed since: {listed[1]}'] if allowed else []
+    if 'epochs' in allowed and config.schedule.name in ('cosine', 'one_cycle'):
+        notes.append(
+            f'the {config.schedule.name} schedule now spans {config.epochs} epochs: '
+            'from here on the learning rate is what a run of that length has'
+        )
+    return notes
+
+
+def match_data(meta: dict[str, Any], data: dict[str, str], step: int) -> list[str]:
+    """Refuses to continue from a checkpoint on other images; returns changed package versions, to be said."""
+    changed = [split for split in data if meta['data'].get(split, data[split]) != data[split]]
+    if changed:
+        listed = ', '.join(f'{split} ({meta["data"][split]} there, {data[split]} now)' for split in changed)
+        raise UserError(
+            f'the images have changed since checkpoint {step}: {listed}; '
+            'bring the old ones back or choose another --workdir'
+        )
+    now = versions()
+    newer = [f'{k} {v} there, {now.get(k)} now' for k, v in meta['versions'].items() if now.get(k) != v]
+    return [f'other versions: {", ".join(newer)}: the same bits are not promised'] if newer else []

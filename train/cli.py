@@ -1,9 +1,13 @@
 """From the command line to a checked config, and from a user's mistake to one line."""
 
+import os
 import pathlib
 import re
+import shlex
+import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -12,6 +16,7 @@ from ml_collections import config_flags
 from flaxnets import registry
 from flaxnets.errors import UserError
 from train import config as options
+from train import stopping
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
@@ -43,24 +48,53 @@ def main(argv: Sequence[str]) -> int:
 def train(argv: Sequence[str]) -> None:
     """Parses the flags and trains."""
     config, workdir = parse(argv)
+    if config.deterministic:
+        flags = os.environ.get('XLA_FLAGS', '')
+        os.environ['XLA_FLAGS'] = f'{flags} {options.DETERMINISTIC_FLAG}=true'
     from train import loop  # after the flags: JAX takes a second to import
 
-    loop.run(config, workdir)
+    with stopping.signals(own_process=True) as stop:
+        loop.run(config, workdir, stop=stop)
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Runs a command; a user's mistake becomes one line on stderr and exit code 2."""
-    try:
-        command(argv)
-    except UserError as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        return 2
+    """Runs a command; a user's mistake becomes one line on stderr and exit code 2, a warning one line.
+
+    A signal ends it with 128 and its number, as shells count: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f'warning: {_line(message)}', file=sys.stderr)
+        try:
+            command(argv)
+        except UserError as error:
+            print(f'error: {_line(error)}', file=sys.stderr)
+            return 2
+        except OSError as error:
+            where = f'{error.filename}: ' if error.filename else ''
+            print(f'error: {where}{_line(error.strerror or error)}', file=sys.stderr)
+            return 2
+        except stopping.Stopped as stopped:
+            again = shlex.join(['python', '-m', _module(), *argv[1:]])
+            print(f'stopped by {stopped}\nTo continue: {again}', file=sys.stderr)
+            return 128 + stopped.signum
+        except KeyboardInterrupt:
+            stopping.end_process(signal.SIGINT, 'stopped at once')
     return 0
+
+
+def _line(message: object) -> str:
+    return ' '.join(str(message).split())
+
+
+def _module() -> str:
+    """The name under which `python -m` started this program."""
+    spec = getattr(sys.modules['__main__'], '__spec__', None)
+    return spec.name.removesuffix('.__main__') if spec else 'train'
 
 
 def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
     """The checked config and the workdir that the flags name."""
-    argv = [argv[0], *(re.sub(r'^-(?=config|workdir)', '--', arg) for arg in argv[1:])]
+    argv = _config_first([re.sub(r'^-(?=config|workdir)', '--', arg) for arg in argv])
     parser = flags.FlagValues()
     flag = config_flags.DEFINE_config_file(
         'config', None, 'config file', parser, lock_config=False, accept_new_attributes=True, sys_argv=argv
@@ -85,6 +119,16 @@ def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
     if workdir.value is not None:
         return config, pathlib.Path(workdir.value)
     return config, options.default_workdir(config, pathlib.Path(path).stem, argument)
+
+
+def _config_first(argv: list[str]) -> list[str]:
+    """The flags with `--config FILE` in front: ml_collections wants it before the settings that change it."""
+    for i, arg in enumerate(argv):
+        if arg == '--config' and i + 1 < len(argv):
+            return [argv[0], arg, argv[i + 1], *argv[1:i], *argv[i + 2 :]]
+        if arg.startswith('--config='):
+            return [argv[0], arg, *argv[1:i], *argv[i + 1 :]]
+    return argv
 
 
 def _explained(error: BaseException, argv: Sequence[str]) -> str:

@@ -43,7 +43,9 @@ OPTIONS: dict[str, Option] = {
     'precision': Option(
         'float32', 'of the computation; parameters stay float32', ('float32', 'bfloat16', 'float64')
     ),
-    'parallel': Option('jit', 'how the batch is shared among devices', ('jit', 'single')),
+    'parallel': Option('jit', 'how the batch is shared among devices', ('jit', 'pmap', 'fsdp', 'single')),
+    'devices': Option(0, 'how many of the devices to use; 0: all', low=0),
+    'deterministic': Option(False, 'the same bits in every run on a GPU too, where it costs speed'),
     'evaluate_with_batch_statistics': Option(False, 'evaluate in training mode, as document 001 does'),
     'evaluate_train_set': Option(False, 'also evaluate on the whole training set after each epoch'),
     'model.name': Option('branching_attn', 'a registered model; its own options stand beside it'),
@@ -97,7 +99,7 @@ OPTIONS: dict[str, Option] = {
     'schedule.final': Option(0.0, 'cosine ends at this share of the peak', low=0, high=1),
     'schedule.peak': Option(0.3, 'share of one_cycle that rises', low=0, high=1),
     'checkpoint.every': Option('1 epoch', 'N epochs, N steps or N minutes'),
-    'checkpoint.keep': Option(1, 'newest checkpoints to keep, beside the best', low=1),
+    'checkpoint.keep': Option(2, 'newest checkpoints to keep, beside the best', low=1),
     'checkpoint.metric': Option(
         'accuracy', 'the best checkpoint has the highest (loss: lowest)', ('accuracy', 'macro_f1', 'loss')
     ),
@@ -105,8 +107,18 @@ OPTIONS: dict[str, Option] = {
     'log.tensorboard': Option(True, 'write TensorBoard events'),
 }
 
+# Options of a model that follow from others.
+FROM_ELSEWHERE = {
+    'image_shape': 'data.image_size and data.channels',
+    'dtype': 'precision',
+    'param_dtype': 'precision',
+}
+
+# `deterministic`, for XLA; it must be among XLA_FLAGS before JAX starts.
+DETERMINISTIC_FLAG = '--xla_gpu_deterministic_ops'
+
 # What a run may change when it resumes.
-MUTABLE = ('epochs', 'log.', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.placement')
+MUTABLE = ('epochs', 'parallel', 'devices', 'log.', 'checkpoint.every', 'checkpoint.keep', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.placement')
 
 
 def defaults() -> ConfigDict:
@@ -143,6 +155,13 @@ def variation(argument: str, **known: Any) -> ConfigDict:
     return chosen
 
 
+def choose(key: str, value: str, table: Mapping[str, Any]) -> Any:
+    """The table's row for a config argument's value."""
+    if value not in table:
+        raise UserError(f'config argument {key}: expected one of {", ".join(table)}, got {value!r}')
+    return table[value]
+
+
 def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> None:
     """Points a config at the embedded handwritten digits, at the size its model expects."""
     config.data.name = 'digits'
@@ -167,11 +186,15 @@ def validate(config: Any) -> ConfigDict:
         option_name = key.removeprefix('model.')
         if key in OPTIONS or value is None:
             continue
+        if option_name in FROM_ELSEWHERE:
+            raise UserError(
+                f'config.{key}: expected not to be set; set {FROM_ELSEWHERE[option_name]} instead'
+            )
         if option_name not in known:
             raise UserError(f'config.{key}: {name} has no such option. {registry.near(option_name, known)}')
         default = known[option_name].default
-        numbers = isinstance(default, (int, float, str, bool))
-        _set(checked, key, check(key, value, Option(default, '')) if numbers else _frozen(value))
+        typed = isinstance(default, (int, float, str, bool, tuple))
+        _set(checked, key, check(key, value, Option(default, '')) if typed else _frozen(value))
     _check_together(checked)
     return checked
 

@@ -17,7 +17,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Loss, accuracy, macro F1, accuracy per class and confusion matrix of a checkpoint on a split.
 
-    It needs the workdir, which holds the config, and the data; `data_dir` says where those are now.
+    The checkpoint carries its config; the data are needed beside, and `data_dir` says where they are now.
+    A damaged checkpoint is passed over with a warning, or an error if it is asked for by its step.
     The averaged parameters of a run with `optimizer.ema` are scored beside, under 'ema'.
     """
     from train import experiment
@@ -26,6 +27,8 @@ def evaluate(
 
     workdir = pathlib.Path(workdir).expanduser()
     config = read_config(workdir)
+    if config is None:
+        raise UserError(f'--workdir: expected the folder of a run, but {workdir} does not exist or is none')
     if data_dir is not None:
         config.data.data_dir = data_dir
     if split == 'validation' and not config.data.validation:

@@ -1,66 +1,99 @@
 """A run, top to bottom: data, model, resume, epochs of chunks, evaluation, checkpoints, summary."""
 
+import contextlib
 import json
 import math
+import os
 import pathlib
 import statistics
 import time
 from typing import Any
 
+import jax
+
 import flaxnets
 from flaxnets.errors import UserError
 from train import config as options
-from train import experiment, parallel
-from train.checkpoint import Checkpoints, match, versions, write_json
+from train import experiment, faults, lock, parallel, stopping
+from train.checkpoint import Checkpoints, match, match_data, versions, write_json
 from train.data import pipeline
 from train.experiment import Experiment
 from train.report import Reporter, duration
 from train.state import TrainState
+from train.stopping import Stop, Stopped
 
+# A chunk of steps takes about so long, so that a signal does not wait for more.
+CHUNK_SECONDS = 1.0
 # Sums over the steps of the epoch under way; a checkpoint inside an epoch carries them.
 NO_SUMS = {'loss': 0.0, 'right': 0.0, 'images': 0.0, 'steps': 0, 'last_loss': 0.0, 'seconds': 0.0}
 
 
-def run(config: Any, workdir: str | pathlib.Path | None = None) -> dict[str, Any]:
+def run(
+    config: Any, workdir: str | pathlib.Path | None = None, *, stop: Stop | None = None
+) -> dict[str, Any]:
     """Trains what `config` says, or continues where `workdir` stopped, and returns the summary.
 
+    `stop` hears of signals; without one, SIGTERM and SIGINT are listened to here.
+
     Raises:
-        UserError: a wrong config, missing data, a workdir of another config, a loss that is not finite.
+        UserError: a wrong config, missing data, a workdir of another config or in use, a loss that is not
+            finite, a full disk, memory that does not suffice.
+        Stopped: a signal came; the state is saved.
     """
     config = options.validate(config)
     workdir = pathlib.Path(workdir or options.default_workdir(config, config.model.name)).expanduser()
-    match(workdir, config)
-    if (summary := finished(workdir, config)) is not None:
-        print(f'{workdir} is finished: {config.epochs} epochs, {score_line(summary)}')
-        print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
-        return summary
-    with experiment.precision(config):
-        return _run(config, workdir)
+    with faults.explained(config, workdir):
+        changes = match(workdir, config)
+        if (summary := finished(workdir, config)) is not None:
+            print(f'{workdir} is finished: {config.epochs} epochs, {score_line(summary)}')
+            print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
+            return summary
+        listening = stopping.signals() if stop is None else contextlib.nullcontext(stop)
+        with experiment.precision(config), listening as stop:
+            return _run(config, workdir, stop, changes)
 
 
-def _run(config: options.ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+def _run(config: options.ConfigDict, workdir: pathlib.Path, stop: Stop, changes: list[str]) -> dict[str, Any]:
     splits = {'train': experiment.load_split(config, 'train'), 'test': experiment.load_split(config, 'test')}
     if config.data.validation:
         splits['validation'] = experiment.load_split(config, 'validation')
     exp = Experiment.create(config, splits)
 
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / 'config.json', config.to_dict())
-    checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, metric=config.checkpoint.metric)
-    reporter = Reporter(workdir, tensorboard=config.log.tensorboard)
-    try:
+    with lock.hold(workdir) as held, contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, metric=config.checkpoint.metric)
+        stack.callback(checkpoints.close)
+        write_json(workdir / 'config.json', config.to_dict())
+        reporter = Reporter(workdir, tensorboard=config.log.tensorboard)
+        stack.callback(reporter.close)
         introduce(exp, reporter, workdir)
-        return Trainer(exp, checkpoints, reporter, workdir).run()
-    finally:
-        reporter.close()
-        checkpoints.close()
+        if config.deterministic:
+            reporter.facts(deterministic=determinism(config))
+        for change in changes:
+            reporter.line(change)
+        return Trainer(exp, checkpoints, reporter, held, stop).run()
 
 
 def finished(workdir: pathlib.Path, config: options.ConfigDict) -> dict[str, Any] | None:
     """The summary of a run that has made all its epochs."""
     path = workdir / 'summary.json'
-    summary = json.loads(path.read_text()) if path.is_file() else None
-    return summary if summary and summary['epochs'] == config.epochs else None
+    try:
+        summary = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return summary if summary['epochs'] == config.epochs else None
+
+
+def determinism(config: options.ConfigDict) -> str:
+    """What `deterministic` does here; a `UserError` where it comes too late to do it."""
+    platform = jax.default_backend()
+    if platform != 'gpu':
+        return f'no effect on {platform}, whose operations always are'
+    if options.DETERMINISTIC_FLAG not in os.environ.get('XLA_FLAGS', ''):
+        raise UserError(
+            'config.deterministic: expected XLA_FLAGS to ask for it before JAX starts; start with '
+            f'`python -m train`, which does, or set XLA_FLAGS={options.DETERMINISTIC_FLAG}=true'
+        )
+    return 'XLA runs its deterministic operations'
 
 
 def score_line(summary: dict[str, Any]) -> str:
@@ -92,8 +125,11 @@ def introduce(exp: Experiment, reporter: Reporter, workdir: pathlib.Path) -> Non
 class Trainer:
     """The loop's own state: the TrainState, the epochs so far, the sums of the epoch under way."""
 
-    def __init__(self, exp: Experiment, checkpoints: Checkpoints, reporter: Reporter, workdir: pathlib.Path):
-        self.exp, self.checkpoints, self.reporter, self.workdir = exp, checkpoints, reporter, workdir
+    def __init__(
+        self, exp: Experiment, checkpoints: Checkpoints, reporter: Reporter, held: lock.Lock, stop: Stop
+    ):
+        self.exp, self.checkpoints, self.reporter, self.stop = exp, checkpoints, reporter, stop
+        self.lock, self.workdir = held, held.path.parent
         self.config = exp.config
         self.total = self.config.epochs * exp.spe
         self.held_out = 'validation' if 'validation' in exp.sets else 'test'
@@ -102,6 +138,8 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.sums = dict(NO_SUMS)
         self.saved = time.monotonic()
+        self.saved_step = 0
+        self.chunk, self.paced = 1, self.saved
         self.scores: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
@@ -109,18 +147,26 @@ class Trainer:
         self.resume()
         self.reporter.history(self.history)
         self.reporter.start(self.step, self.total)
-        while self.step < self.total:
-            self.train_epoch()
+        with self.stop.interruptible(False):
+            if self.step > len(self.history) * self.exp.spe and self.step % self.exp.spe == 0:
+                self.end_epoch(self.step // self.exp.spe)  # stopped between an epoch and its evaluation
+            while self.step < self.total:
+                self.train_epoch()
         return self.finish()
 
     def resume(self) -> None:
         """Takes up the newest checkpoint, if there is one."""
         steps = self.checkpoints.steps()
         if not steps:
+            if (self.workdir / 'metrics.jsonl').exists():
+                self.reporter.line(f'{self.workdir} holds no finished checkpoint: starting from step 0')
             return
         meta = self.checkpoints.meta(steps[-1])
+        for note in match_data(meta, self.fingerprints(), steps[-1]):
+            self.reporter.line(note)
         self.state = self.checkpoints.restore(self.state, steps[-1])
         self.step, self.history, self.sums = steps[-1], meta['history'], meta['sums']
+        self.saved_step = self.step
         self.reporter.line(f'resumed at step {self.step} of {self.total}')
 
     def train_epoch(self) -> None:
@@ -136,15 +182,18 @@ class Trainer:
         while self.step < end:
             stop = min(end, self.next_stop())
             chunk = rows[self.step - epoch * self.exp.spe : stop - epoch * self.exp.spe]
-            self.state, metrics = self.exp.runner.train(self.state, self.exp.resident['train'], chunk)
+            # Until something is unsaved a signal need not wait: the first chunk compiles for long.
+            with self.stop.interruptible(self.step == self.saved_step):
+                self.state, metrics = self.exp.runner.train(self.state, self.exp.resident['train'], chunk)
             if unread is not None:
                 self.read(*unread)
             unread, self.step = (self.step, metrics), stop
-            if self.step < end and self.save_due():
+            if self.step < end and (self.save_due() or self.stop.signum):
                 self.read(*unread)
                 unread = None
                 self.sums['seconds'] += time.monotonic() - started
                 self.save(None)
+                self.leave_if_stopped()
                 started = time.monotonic()
         if unread is not None:
             self.read(*unread)
@@ -154,7 +203,8 @@ class Trainer:
     def next_stop(self) -> int:
         """Where the next chunk ends: a chunk's length on, or at a checkpoint that is due before."""
         amount, unit = options.every(self.config.checkpoint.every)
-        stop = self.step + self.config.log.every
+        every = self.config.log.every
+        stop = min(self.step + self.chunk, (self.step // every + 1) * every)
         if unit == 'step':
             stop = min(stop, (self.step // int(amount) + 1) * int(amount))
         return stop
@@ -175,17 +225,26 @@ class Trainer:
         for i, (loss, norm) in enumerate(zip(values['loss'], values['gradient_norm'], strict=True)):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise UserError(self.diverged(first + i, float(loss)))
-        self.sums['loss'] += float(values['loss'].sum(dtype='float64'))
-        self.sums['right'] += float(values['right'].sum(dtype='float64'))
-        self.sums['images'] += float(values['count'].sum(dtype='float64'))
+        # One by one, from the left: how the steps are cut into chunks must not show in the last digit.
+        for key, sum_key in (('loss', 'loss'), ('right', 'right'), ('count', 'images')):
+            for value in values[key]:
+                self.sums[sum_key] += float(value)
         self.sums['steps'] += len(values['loss'])
         self.sums['last_loss'] = float(values['loss'][-1])
         done = first + len(values['loss'])
-        self.reporter.steps(done, self.sums['last_loss'], float(self.exp.schedule(done - 1)))
+        rate, curve = float(self.exp.schedule(done - 1)), done % self.config.log.every == 0
+        self.reporter.steps(done, self.sums['last_loss'], rate, curve=curve)
+        self.pace(len(values['loss']))
+
+    def pace(self, steps: int) -> None:
+        """Adapts the chunk's length to how long `steps` took, now that their metrics are here."""
+        now = time.monotonic()
+        seconds, self.paced = (now - self.paced) / steps, now
+        self.chunk = min(max(int(CHUNK_SECONDS / max(seconds, 1e-6)), 1), self.config.log.every)
 
     def diverged(self, step: int, loss: float) -> str:
         """The message for a loss or gradient that is not finite."""
-        self.checkpoints.manager.wait_until_finished()
+        self.checkpoints.wait()
         steps = self.checkpoints.steps()
         last = f'the last good checkpoint is step {steps[-1]}' if steps else 'there is no checkpoint yet'
         return (
@@ -204,7 +263,26 @@ class Trainer:
             'last_batch_loss': sums['last_loss'],
             'learning_rate': float(self.exp.schedule(self.step - 1)),
         }
-        scores = self.scores = self.exp.evaluate(self.state, self.held_out)
+        try:
+            with self.stop.interruptible():
+                scores = self.scores = self.evaluate(row)
+        except Stopped:
+            self.save(None)  # without its scores; they are computed when the run continues
+            self.leave_if_stopped()
+            raise
+        row['seconds'] = sums['seconds']
+        row['images_per_second'] = sums['images'] / max(sums['seconds'], 1e-9)
+        self.history.append(row)
+        self.sums = dict(NO_SUMS)
+        self.lock.check()
+        self.reporter.epoch(row, self.config.epochs)
+        if self.save_due() or self.is_best() or self.stop.signum:
+            self.save(scores)
+        self.leave_if_stopped()
+
+    def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The held-out scores; adds them, and those of the other evaluations asked for, to the row."""
+        scores = self.exp.evaluate(self.state, self.held_out)
         row |= {f'{self.held_out}_{key}': scores[key] for key in ('loss', 'accuracy', 'macro_f1')}
         if self.config.evaluate_train_set:
             whole = self.exp.evaluate(self.state, 'train')
@@ -212,25 +290,39 @@ class Trainer:
         if self.config.optimizer.ema:
             averaged = self.exp.evaluate(self.state, self.held_out, ema=True)
             row |= {f'ema_{self.held_out}_{key}': averaged[key] for key in ('loss', 'accuracy')}
-        row['seconds'] = sums['seconds']
-        row['images_per_second'] = sums['images'] / max(sums['seconds'], 1e-9)
-        self.history.append(row)
-        self.sums = dict(NO_SUMS)
-        self.reporter.epoch(row, self.config.epochs)
-        if self.save_due():
-            self.save(scores)
+        return scores
+
+    def is_best(self) -> bool:
+        """Whether the last epoch is the best so far: its checkpoint must not hang on when one is due."""
+        key = f'{self.held_out}_{self.config.checkpoint.metric}'
+        best = min if self.config.checkpoint.metric == 'loss' else max
+        return self.history[-1][key] == best(row[key] for row in self.history)
+
+    def leave_if_stopped(self) -> None:
+        """Ends the run, saved, where a signal has asked for it."""
+        if self.stop.signum:
+            self.checkpoints.wait()
+            raise Stopped(self.stop.signum, f': saved at step {self.step} of {self.total} in {self.workdir}')
 
     def save(self, scores: dict[str, Any] | None) -> None:
         """A checkpoint of this step; with the held-out scores at the end of an epoch."""
+        key = f'{self.held_out}_{self.config.checkpoint.metric}'
+        best = min if self.config.checkpoint.metric == 'loss' else max
         meta = {
             'config': self.config.to_dict(),
             'history': self.history,
+            'best': {key: best((row[key] for row in self.history), default=None)},
             'sums': self.sums,
-            'data': {split: images.fingerprint for split, images in self.exp.sets.items()},
+            'data': self.fingerprints(),
             'versions': versions(),
         }
+        self.lock.check()
         self.checkpoints.save(self.state, self.step, meta, scores)
-        self.saved = time.monotonic()
+        self.saved, self.saved_step = time.monotonic(), self.step
+
+    def fingerprints(self) -> dict[str, str]:
+        """What the images of each split are."""
+        return {split: images.fingerprint for split, images in self.exp.sets.items()}
 
     def finish(self) -> dict[str, Any]:
         """Scores the final state on the test set, writes the summary and says where everything is."""
@@ -238,7 +330,7 @@ class Trainer:
         best_scores = {f'best_{self.held_out}_accuracy': best[f'{self.held_out}_accuracy']}
         if self.held_out == 'validation':
             # Only now is the test set touched: by the final state, and by the one that validation chose.
-            self.checkpoints.manager.wait_until_finished()
+            self.checkpoints.wait()
             chosen = self.checkpoints.restore(self.state, self.checkpoints.find('best'))
             best_scores['best_test_accuracy'] = self.exp.evaluate(chosen, 'test')['accuracy']
             self.scores = None

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train.checkpoint import write_json
+from train import events
+from train.checkpoint import write_json, write_text
 
 # Keys whose values are times: all that may differ between two runs of the same config.
 TIMING_KEYS = ('seconds', 'images_per_second', 'seconds_per_epoch')
@@ -44,6 +45,7 @@ class Reporter:
         if self.tensorboard and done < total:
             from tensorboardX import SummaryWriter
 
+            events.keep_up_to(self.workdir, done)
             self.writer = SummaryWriter(str(self.workdir))
         if self.console.is_terminal and not self.quiet:
             columns = (
@@ -57,17 +59,17 @@ class Reporter:
             self.task = self.progress.add_task('training', total=total, completed=done, loss=math.nan)
             self.progress.start()
 
-    def steps(self, done: int, loss: float, rate: float) -> None:
-        """Moves the progress bar to `done` steps; the current loss and learning rate to TensorBoard."""
+    def steps(self, done: int, loss: float, rate: float, *, curve: bool = True) -> None:
+        """Moves the progress bar to `done` steps; with `curve`, loss and learning rate to TensorBoard."""
         if self.progress is not None:
             self.progress.update(self.task, completed=done, loss=loss)
-        self._scalars({'step/loss': loss, 'step/learning_rate': rate}, done)
+        if curve:
+            self._scalars({'step/loss': loss, 'step/learning_rate': rate}, done)
 
     def history(self, rows: list[dict[str, Any]]) -> None:
         """Makes metrics.jsonl hold these epochs alone: a resumed run drops what followed its checkpoint."""
         if not self.quiet:
-            text = ''.join(json.dumps(row) + '\n' for row in rows)
-            (self.workdir / 'metrics.jsonl').write_text(text)
+            write_text(self.workdir / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """One line for an epoch, in metrics.jsonl, TensorBoard and the console."""
