@@ -64,13 +64,14 @@ class TokenAttention(nnx.Module):
 
     def __call__(self, x: Float[Array, 'batch tokens features']) -> Float[Array, 'batch tokens features']:
         batch, tokens, features = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, features // self.num_heads)
-        q, k, v = jnp.moveaxis(qkv, 2, 0)
-        # `jax.nn.dot_product_attention` would take the softmax of float64 in float32.
-        scores = jnp.einsum('bthe,bnhe->bhtn', q, k).astype(jnp.promote_types(x.dtype, jnp.float32))
-        weights = jax.nn.softmax(scores / math.sqrt(q.shape[-1])).astype(v.dtype)
-        heads = jnp.einsum('bhtn,bnhe->bthe', weights, v)
-        return self.out(heads.reshape(batch, tokens, features))
+        size = features // self.num_heads
+        heads = (batch, tokens, self.num_heads, size)
+        q, k, v = (part.reshape(heads) for part in jnp.split(self.qkv(x), 3, axis=-1))
+        # `jax.nn.dot_product_attention` would take a float64 softmax in float32.
+        scores = jnp.einsum('bthe,bnhe->bhtn', q / math.sqrt(size), k)
+        weights = jax.nn.softmax(scores.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        gathered = jnp.einsum('bhtn,bnhe->bthe', weights.astype(v.dtype), v)
+        return self.out(gathered.reshape(batch, tokens, features))
 
 
 class AttentionLayer(nnx.Module):

@@ -97,4 +97,4 @@ class BranchingLayer(nnx.Module):
             branches.append(self.conv(x))
         if self.nearest is not None:
             branches.append(self.nearest(x, candidates=candidates, rngs=rngs))
-        return self.reduce(nnx.relu(jnp.concatenate(branches, axis=-1)))
+        return self.reduce(jnp.concatenate([nnx.relu(branch) for branch in branches], axis=-1))

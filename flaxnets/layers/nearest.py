@@ -182,30 +182,32 @@ class NearestLayer(nnx.Module):
         """`candidates` [N] pins the pool 'random'; without it they come from `rngs.candidates()`."""
         tokens = self.image.split(x)
         pool = pools.candidates(self.pool, self.image.grid, self.num_candidates, candidates, rngs)
-        neighbours = self.neighbours(tokens, pool)
+        chosen = self.choose(tokens, pool)
+        weights = self._weights(tokens, pool, chosen) if self.soft else None
         values = tokens if self.projection == 'none' else self.value(tokens, dtype=self.dtype)
-        gathered = rows(values, neighbours)
-        if self.soft:
-            gathered = gathered * self._weights(tokens, neighbours)[..., None].astype(gathered.dtype)
-        operands = (gathered, self.kernel[...], self.bias[...])
-        gathered, kernel, bias = promote_dtype(operands, dtype=self.dtype)
-        gathered = gathered.reshape(*tokens.shape[:2], -1)
-        return self.image.join(gathered @ kernel.reshape(-1, kernel.shape[-1]) + bias)
+        values, kernel, bias = promote_dtype((values, self.kernel[...], self.bias[...]), dtype=self.dtype)
+        # With a pool, rank 0 is the token itself and nothing is gathered for it.
+        first = values @ kernel[0]
+        if pool is None:
+            first, chosen = rows(first, chosen[..., 0]), chosen[..., 1:]
+        else:
+            values = values[:, pool]
+        if weights is not None:
+            first, weights = weights[..., :1].astype(first.dtype) * first, weights[..., 1:]
+        return self.image.join(add_products(first, values, kernel[1:], chosen, weights) + bias)
 
-    def neighbours(
+    def choose(
         self, tokens: Float[Array, 'batch tokens features'], pool: Int[Array, ' candidates'] | None
-    ) -> Int[Array, 'batch tokens neighbours']:
-        """Which tokens each token gathers, nearest first, out of the tokens `pool` (None: all)."""
-        # Indices have no gradient; stopped here, nothing before them is differentiated in vain.
+    ) -> Int[Array, 'batch tokens chosen']:
+        """Positions in the pool of each token's most similar candidates, nearest first: K of them
+        where all tokens are candidates, else K - 1, the token itself being its first neighbour."""
+        # Positions have no gradient; stopped here, nothing before them is differentiated in vain.
         scores = self._similarity(*jax.lax.stop_gradient(self._keys_and_queries(tokens, pool)))
         if pool is None:
             return jax.lax.top_k(scores, self.num_neighbors)[1]
-        itself = jnp.arange(tokens.shape[1])[:, None]
         if self.pool == 'random':
-            scores = jnp.where(pool == itself, -jnp.inf, scores)
-        nearest = pool[jax.lax.top_k(scores, self.num_neighbors - 1)[1]]
-        itself = jnp.broadcast_to(itself, (*nearest.shape[:2], 1)).astype(nearest.dtype)
-        return jnp.concatenate([itself, nearest], axis=-1)
+            scores = jnp.where(pool == jnp.arange(tokens.shape[1])[:, None], -jnp.inf, scores)
+        return jax.lax.top_k(scores, self.num_neighbors - 1)[1]
 
     def _keys_and_queries(self, tokens: Array, only: Array | None) -> tuple[Array, Array]:
         """k of every token and q of the tokens `only` (None: all), in float32 at least."""
@@ -221,17 +223,47 @@ class NearestLayer(nnx.Module):
         scores = cosine(keys, queries)
         return scores if self.projection == 'none' else jnp.maximum(scores, 0)
 
-    def _weights(self, tokens: Array, neighbours: Array) -> Float[Array, 'batch tokens neighbours']:
+    def _weights(
+        self, tokens: Array, pool: Array | None, chosen: Array
+    ) -> Float[Array, 'batch tokens neighbours']:
         """softmax_j s(t, n_j), this time with gradients to q and k."""
         keys, queries = self._keys_and_queries(tokens, None)
+        neighbours = chosen
+        if pool is not None:
+            itself = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], (*chosen.shape[:2], 1))
+            neighbours = jnp.concatenate([itself, pool[chosen]], axis=-1)
         scores = self._similarity(keys[:, :, None], rows(queries, neighbours))
         return jax.nn.softmax(scores[:, :, 0], axis=-1)
 
 
+def add_products(
+    first: Float[Array, 'batch tokens out'],
+    values: Float[Array, 'batch candidates features'],
+    kernel: Float[Array, 'ranks features out'],
+    chosen: Int[Array, 'batch tokens ranks'],
+    weights: Float[Array, 'batch tokens ranks'] | None,
+) -> Float[Array, 'batch tokens out']:
+    """first + Σ_j weights_j · values[chosen_j] · kernel_j; weights None: 1.
+
+    Multiplied first and gathered then, rank by rank: a candidate meets a kernel matrix once, however
+    many tokens choose it, and the neighbours of all ranks, K times the size of the image, are never
+    stored. On 2 CPU cores this took 0.6 of the time of one matrix product over [K·C] gathered features.
+    """
+
+    def add(total, rank):
+        matrix, index, weight = rank
+        product = rows(values @ matrix, index)
+        return total + (product if weight is None else weight[..., None] * product), None
+
+    exact = jnp.promote_types(first.dtype, jnp.float32)
+    ranks = (kernel, *(x if x is None else jnp.moveaxis(x, 2, 0) for x in (chosen, weights)))
+    return jax.lax.scan(add, first.astype(exact), ranks)[0].astype(first.dtype)
+
+
 def rows(
-    tokens: Float[Array, 'batch tokens features'], indices: Int[Array, 'batch tokens neighbours']
-) -> Float[Array, 'batch tokens neighbours features']:
-    """`tokens[b, indices[b, t, j]]`."""
+    x: Float[Array, 'batch rows features'], indices: Int[Array, 'batch *chosen']
+) -> Float[Array, 'batch *chosen features']:
+    """`x[b, indices[b, ...]]`."""
     flat = indices.reshape(len(indices), -1, 1)
-    gathered = jnp.take_along_axis(tokens, flat, axis=1, mode='promise_in_bounds')
+    gathered = jnp.take_along_axis(x, flat, axis=1, mode='promise_in_bounds')
     return gathered.reshape(*indices.shape, -1)
