@@ -16,7 +16,7 @@ import tiny_sets
 from tiny_sets import as_set, config
 
 from flaxnets.errors import UserError
-from train import data, prepare
+from train import cli, data, prepare
 from train.data import download, official, write_tfds
 from train.data.download import Archive
 
@@ -244,7 +244,9 @@ def test_a_host_that_is_not_there(tmp_path, monkeypatch):
     assert not (tmp_path / 'root').exists()
 
 
-def test_a_name_tfds_does_not_know(tmp_path):
+def test_a_name_tfds_does_not_know(tmp_path, capsys):
+    assert cli.guarded(prepare.main, ['prepare', 'cifar1', '--data_dir', str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count('\n') == 1
     with pytest.raises(UserError, match=r"no set 'cifar1'\. Did you mean cifar10"):
         write_tfds.prepare('cifar1', tmp_path)
 

@@ -85,6 +85,29 @@ def test_the_newest_version_is_read(cifar, cifar_places, tmp_path):
     assert find_directory(tmp_path, 'cifar100') is None
 
 
+def test_configs_of_a_tfds_set(cifar_places, tmp_path):
+    from train.data.tfds_source import find_directory
+
+    version = next((cifar_places['tfds'] / 'cifar10').iterdir())
+    for name in ('one', 'two'):
+        folder = tmp_path / 'cifar10' / name / '1.0.0'
+        folder.parent.mkdir(parents=True)
+        folder.symlink_to(version)
+        assert find_directory(tmp_path, f'cifar10/{name}') == folder
+        if name == 'one':
+            assert find_directory(tmp_path, 'cifar10') == folder
+    with pytest.raises(UserError, match='holds the configs one, two; choose one with'):
+        find_directory(tmp_path, 'cifar10')
+
+
+def test_a_known_set_is_not_taken_from_just_any_folder(cifar, tmp_path):
+    root = tiny_sets.write_folder(cifar, tmp_path / 'images', CIFAR10)
+    with pytest.raises(UserError, match='cifar10 was not found'):
+        data.load(config(name='cifar10', data_dir=root), 'test')
+    assert len(data.load(config(name='cifar10', source='folder', data_dir=root), 'test')) == 20
+    assert len(data.load(config(name='mine', data_dir=root), 'test')) == 20
+
+
 def test_usual_places_are_searched(cifar_places, monkeypatch, tmp_path):
     monkeypatch.setenv('TFDS_DATA_DIR', str(cifar_places['tfds']))
     assert len(data.load(config(name='cifar10'), 'test')) == 20

@@ -77,6 +77,7 @@ def test_dictionaries_and_our_own_sets():
     assert again.fingerprint == own.fingerprint
 
 
+@pytest.mark.filterwarnings('ignore:os.fork')  # JAX runs in this process; the workers do not touch it
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_loader_is_read_in_order_and_whole(workers):
     loader = DataLoader(
@@ -151,6 +152,7 @@ def test_what_is_refused(dataset, message):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.filterwarnings('ignore:os.fork')  # JAX runs in this process; the workers do not touch it
 @pytest.mark.parametrize('workers', [0, 2])
 def test_our_sets_in_a_torch_loader(workers, cifar, cifar_places):
     images = data.load(config(name='cifar10', data_dir=cifar_places['torch']), 'train')

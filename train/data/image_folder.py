@@ -2,6 +2,8 @@
 
 import pathlib
 
+import numpy as np
+
 from flaxnets.errors import UserError
 from train.data.imageset import decode
 from train.data.records import Records, files_version
@@ -61,8 +63,16 @@ class ImageFolder:
                     f'{root / name}: no {", ".join(sorted(SUFFIXES))} file; fill or delete the folder'
                 )
             files += [(path, names.index(name)) for path in images]
-        items = ((decode(path.read_bytes(), str(path)), label) for path, label in files)
+        items = ((_read(path), label) for path, label in files)
         return Records(len(files), items, names, str(root))
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{path}: not readable ({error}); replace or delete it') from error
+    return decode(data, str(path))
 
 
 def _classes(root: pathlib.Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from flaxnets.errors import UserError
 from train.data import write_tfds
 from train.data.digits import EmbeddedDigits
 from train.data.image_folder import ImageFolder
+from train.data.official import OFFICIAL
 from train.data.records import Source
 from train.data.tfds_source import TfdsDirectory, find_directory
 from train.data.torchvision_files import CifarPickles, IdxFiles
@@ -61,7 +62,8 @@ def _on_disk(root: pathlib.Path, data: Any) -> Source | None:
         found = CifarPickles.find(root, data.name) or IdxFiles.find(root, data.name)
     if found is None and data.source in ('auto', 'folder'):
         found = ImageFolder.find(root / data.name)
-        if found is None and data.data_dir:
+        # the folder itself, unless it could be taken for a set that everybody knows
+        if found is None and data.data_dir and (data.source == 'folder' or data.name not in OFFICIAL):
             found = ImageFolder.find(root)
     return found
 

@@ -60,6 +60,7 @@ def _in_order(loader: Any) -> Any:
         batch_size=loader.batch_size,
         sampler=sorted(set(loader.sampler)),
         num_workers=loader.num_workers,
+        multiprocessing_context=loader.multiprocessing_context,
         collate_fn=loader.collate_fn,
     )
 
