@@ -45,6 +45,12 @@ def test_variation_and_overrides():
     assert parse('--config', f'{CONFIG}:digits,layers=4')[1] != workdir
 
 
+def test_the_order_of_flags_does_not_matter():
+    first = parse('--config', CONFIG, '--config.epochs=3', '--workdir', 'w')
+    assert parse('--config.epochs=3', '--workdir', 'w', f'--config={CONFIG}') == first
+    assert parse('--workdir=w', '--config.epochs=3', '-config', CONFIG) == first
+
+
 def test_scalars_stand_for_tuples_and_integers_for_floats():
     args = ('--config.data.image_size=16', '--config.optimizer.learning_rate=1', '--config.model.num_heads=4')
     config, _ = parse('--config', CONFIG, '--config.model.name=attention', *args)
@@ -90,7 +96,7 @@ def test_mistakes_are_one_line(args, expected, capsys):
         (f'{CONFIG}:digit', "config argument: 'digit' is unknown. Did you mean digits?"),
         (f'{CONFIG}:layers=x', "config argument layers: expected int, got 'x'"),
         (f'{CONFIG}:layers', 'config argument layers: expected int'),
-        ('configs/brnching_attn.py', 'Did you mean configs/branching_attn.py?'),
+        ('configs/brnching_attn.py', 'Did you mean configs/branching_attn.py'),
     ],
 )
 def test_a_wrong_config_argument(config, expected, capsys):

@@ -25,3 +25,10 @@ def test_a_class_without_images():
     true, predicted = [0, 0, 0, 1], [0, 0, 0, 0]
     expected = sk.f1_score(true, predicted, average='macro', zero_division=0.0)
     assert got['macro_f1'] == pytest.approx(100 * expected)
+
+
+def test_answers_that_are_no_class():
+    got = scores(1.0, np.array([[3, 0, 1], [1, 2, 1]]))
+    assert got['accuracy'] == pytest.approx(100 * 5 / 8)
+    assert got['class_accuracy'] == [0.75, 0.5]
+    assert got['macro_f1'] == pytest.approx(100 * (6 / 8 + 4 / 6) / 2)

@@ -26,7 +26,7 @@ def setup(name='cnn', optimizer=None, ema=0.0, **options):
     def prepare(batch, key):
         return batch.image / 255.0, jax.nn.one_hot(batch.label, options['num_classes'])
 
-    task = step.Task(structure, optimizer, prepare, options['num_classes'], ema=ema)
+    task = step.Task(structure, optimizer, prepare, 3, options['num_classes'], ema=ema)
     return task, states.create(params, stats, optimizer, seed=0, ema=bool(ema))
 
 

@@ -16,6 +16,7 @@ from flaxnets.errors import UserError
 from train import data, metrics, optim, parallel, state, step
 from train.config import ConfigDict, model_options
 from train.data import augment, pipeline
+from train.data.cache import cache_folder
 from train.data.pipeline import Batch, Resident
 
 
@@ -27,6 +28,15 @@ def precision(config: ConfigDict) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def cache_compilations(config: ConfigDict) -> None:
+    """Keeps compiled programs beside the decoded images, so that the next start does not compile again;
+    JAX_COMPILATION_CACHE_DIR, where set, decides instead."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache_dir) / 'xla'))
+        jax.config.update('jax_compilation_cache_max_size', 2**30)
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def load_split(config: ConfigDict, split: str) -> data.ImageSet:
@@ -53,8 +63,10 @@ class Experiment:
     @classmethod
     def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':
         """Builds everything for these decoded splits."""
+        cache_compilations(config)
         first = next(iter(splits.values()))
-        devices = parallel.Devices.create(config.parallel)
+        devices = parallel.Devices.create(config.parallel, config.devices)
+        devices.check(config.data.batch_size)
         model = create_model(config, first)
         structure, params, stats = state.split(model)
         spe = pipeline.steps_per_epoch(len(first), config.data.batch_size)
@@ -64,11 +76,13 @@ class Experiment:
         task = step.Task(
             structure=structure,
             optimizer=optimizer,
-            prepare=preparation(config, num_classes, first.images.shape[-1]),
+            prepare=preparation(config, num_classes, first.images.shape[-1], devices.axis_name),
+            num_labels=len(first.class_names),
             num_classes=num_classes,
             softmax_twice=config.loss.softmax_twice,
             ema=config.optimizer.ema,
             batch_statistics=config.evaluate_with_batch_statistics,
+            axis_name=devices.axis_name,
         )
         initial = state.create(params, stats, optimizer, seed=config.seed, ema=bool(config.optimizer.ema))
         resident = {
@@ -79,9 +93,9 @@ class Experiment:
             config=config,
             model=model,
             devices=devices,
-            runner=parallel.Runner(task, devices, chunk=config.log.every),
+            runner=parallel.Runner(task, devices, chunk=config.log.every, layout=devices.layout(initial)),
             schedule=optim.schedule(config, steps_per_epoch=spe),
-            initial=devices.replicate(initial),
+            initial=devices.place(initial),
             sets=splits,
             resident=resident,
             spe=spe,
@@ -113,8 +127,17 @@ def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
             f'config.model.num_classes: expected at least the {len(images.class_names)} classes of '
             f'{images.name}, got {given["num_classes"]}'
         )
-    rngs = nnx.Rngs(config.seed)
-    return flaxnets.create_model(config.model.name, **given, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def create() -> nnx.Module:
+        rngs = nnx.Rngs(config.seed)
+        name = config.model.name
+        return flaxnets.create_model(name, **given, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    try:
+        # Compiled as one program: drawn one by one, each shape of parameter would be compiled for itself.
+        return nnx.jit(create)()
+    except (TypeError, AttributeError) as error:  # an option of the wrong kind, such as a word for a pair
+        raise UserError(f'config.model: {config.model.name} cannot be built with {given}: {error}') from error
 
 
 def preparation(

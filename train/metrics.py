@@ -10,7 +10,8 @@ def scores(loss_sum: float, confusion: np.ndarray) -> dict[str, Any]:
 
     Args:
         loss_sum: cross entropy added over all images.
-        confusion: [true class, predicted class] counts.
+        confusion: [true class, predicted class] counts; a last column beyond the classes holds answers
+            that are none of them.
 
     A class's accuracy is the share of its images that are recognised (its recall). Macro F1 is the
     mean of 2 tp / (2 tp + fp + fn) over the classes that occur as truth or as prediction, which is
@@ -18,7 +19,7 @@ def scores(loss_sum: float, confusion: np.ndarray) -> dict[str, Any]:
     """
     confusion = np.asarray(confusion, np.int64)
     right = np.diag(confusion)
-    true, predicted = confusion.sum(1), confusion.sum(0)
+    true, predicted = confusion.sum(1), confusion.sum(0)[: len(confusion)]
     occurs = (true + predicted) > 0
     f1 = 2 * right[occurs] / (true + predicted)[occurs]
     return {

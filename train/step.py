@@ -30,12 +30,13 @@ class Task:
     """What a step does, apart from the state: all of it fixed while a run lasts.
 
     `prepare` maps a batch and a key (None: evaluation) to the model's input and to targets
-    [batch, classes]. `axis_name` is the mapped axis under `pmap`; None elsewhere.
+    [batch, classes]. `num_labels` are the data's classes; a model may have more outputs. `axis_name` is the mapped axis under `pmap`; None elsewhere.
     """
 
     structure: Structure
     optimizer: optax.GradientTransformation
     prepare: Prepare
+    num_labels: int
     num_classes: int
     softmax_twice: bool = False
     ema: float = 0.0
@@ -133,11 +134,13 @@ def eval_step(
     with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
         logits = model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout']))
     losses = cross_entropy(logits, targets, task.softmax_twice)
-    cells = batch.label * task.num_classes + logits.argmax(-1)
-    confusion = jnp.zeros(task.num_classes**2, jnp.int32).at[cells].add(batch.mask.astype(jnp.int32))
+    # One more column for answers that are no class of the data, where the model can give them.
+    columns = task.num_labels + (task.num_classes > task.num_labels)
+    cells = batch.label * columns + jnp.minimum(logits.argmax(-1), columns - 1)
+    confusion = jnp.zeros(task.num_labels * columns, jnp.int32).at[cells].add(batch.mask.astype(jnp.int32))
     return task.sum(
         {
             'loss': jnp.sum(losses * batch.mask),
-            'confusion': confusion.reshape(task.num_classes, task.num_classes),
+            'confusion': confusion.reshape(task.num_labels, columns),
         }
     )

@@ -1,0 +1,38 @@
+"""Expert-branch CNN on CIFAR-10 (document 002).
+
+    python -m train --config configs/expert_cnn.py
+    python -m train --config configs/expert_cnn.py:digits
+
+Published: 90.53% test accuracy after 100 epochs, 97.9 seconds an epoch (hardware not stated here).
+The document states AdamW 3e-4 with weight decay 1e-3 and a cosine schedule. Ours, because it leaves
+them open: batch 128, random crop with padding 4 and horizontal flip, CIFAR-10's mean and deviation.
+"""
+
+from train import config as c
+
+
+def get_config(argument: str = '') -> c.ConfigDict:
+    """The published recipe, or its variation `digits`."""
+    variation = c.variation(argument, digits=False)
+    config = c.defaults()
+    config.epochs = 100
+    config.model.name = 'expert_cnn'
+    config.data.name = 'cifar10'
+    config.data.batch_size = 128
+    config.data.mean = (0.4914, 0.4822, 0.4465)
+    config.data.std = (0.2470, 0.2435, 0.2616)
+    config.data.augment.crop = 4
+    config.data.augment.flip = True
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.weight_decay = 1e-3
+    config.schedule.name = 'cosine'
+    if variation.digits:
+        c.embedded_digits(config, image_size=16, channels=3)
+        config.epochs = 3
+        config.data.batch_size = 64
+        config.data.augment.crop = 1
+        config.data.augment.flip = False  # a mirrored digit is another sign
+        config.optimizer.learning_rate = 1e-3
+        config.model.width = 16
+    return config

@@ -1,0 +1,13 @@
+"""Tests see eight CPU devices, so that what runs on many can be tested on any machine."""
+
+import os
+import pathlib
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'
+
+# What one test compiles, another need not: the suite builds the same small models over and over.
+CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'xla'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')

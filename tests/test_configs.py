@@ -1,0 +1,109 @@
+"""Every shipped experiment, shrunk in width, steps and data, trained for real on the embedded digits."""
+
+import pytest
+import runs
+from flax import nnx
+
+import flaxnets
+import train
+from train import cli
+
+# Small widths by model name; depth, options, optimiser, schedule and augmentation stay the config's.
+NARROW = {
+    'cnn': {'width': 4},
+    'attention': {'width': 4},
+    'block_cnn': {'blocks': 2, 'width': 4},
+    'expert_cnn': {'blocks': 2, 'width': 8},
+    'vit': {'blocks': 2},
+    'profiled_cnn': {'widths': (4, 4, 4, 8, 8), 'hidden': (16, 8)},
+    'vgg16': {'widths': (2, 2, 4, 4, 4), 'hidden': (8, 8), 'pooled': 1},
+    'mlp': {'hidden': (8, 8)},
+    'mnist_cnn': {'widths': (2, 4, 4)},
+}
+CONFIGS = [
+    'branching_attn',
+    'convnn:model=branching_spatial,layers=4',
+    'block_cnn:blocks=10,batch_norm',
+    'expert_cnn',
+    'vit:position=learned,activation=gelu',
+    'profiled_cnn:pruned',
+    'vgg16',
+    'mnist:exercise=1',
+    'mnist:exercise=5b',
+    'mnist:exercise=6c',
+]
+# The other published experiments and variations: read, checked, and their models built.
+VARIATIONS = [
+    'branching_attn:digits,layers=8',
+    *(f'convnn:model={name},layers=8' for name in flaxnets.list_models('*nn_*') if name != 'block_cnn'),
+    'convnn:model=attention,digits',
+    *(f'block_cnn:blocks={n},digits' for n in (2, 4, 6, 8)),
+    'expert_cnn:digits',
+    *(f'vit:position={p},activation={a}' for p in ('cosine', 'learned') for a in ('relu', 'tanh', 'gelu')),
+    'vit:digits',
+    'profiled_cnn:digits',
+    'vgg16:pruned',
+    'vgg16:digits',
+    *(f'mnist:exercise={name}' for name in ('2', '3a', '3b', '4', '5', '6a', '6b')),
+    'mnist:digits',
+]
+
+
+def parse(name, monkeypatch):
+    monkeypatch.chdir(runs.ROOT)
+    family, _, argument = name.partition(':')
+    return cli.parse(['train', '--config', f'configs/{family}.py:{argument}'])[0]
+
+
+@pytest.mark.parametrize('name', VARIATIONS)
+def test_is_valid(name, monkeypatch):
+    config = parse(name, monkeypatch)
+    shape = (28, 28, 1) if name.startswith('mnist') else (32, 32, 3)
+    options = runs.options.model_options(config)
+    model = nnx.eval_shape(
+        lambda: flaxnets.create_model(config.model.name, image_shape=shape, rngs=nnx.Rngs(0), **options)
+    )
+    assert flaxnets.count_parameters(model) > 4000
+    if 'layers=8' in name:
+        assert len(model.layers) == 8
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_trains(name, tmp_path, monkeypatch):
+    family = name.partition(':')[0]
+    config = parse(name, monkeypatch)
+    model = config.model.name
+    channels, size = (1, 28) if family == 'mnist' else (3, 32 if model in ('block_cnn', 'vgg16') else 8)
+    if config.data.name != 'digits':
+        normalised = bool(config.data.mean)
+        runs.options.embedded_digits(config, image_size=size, channels=channels)
+        config.data.mean, config.data.std = (((0.5,) * channels,) * 2) if normalised else ((), ())
+    if family == 'vit':
+        config.data.classes = (0, 2, 4, 6, 8)
+    config.model.update(NARROW.get(model, {'width': 4, 'num_neighbors': 4}))
+    if 'random' in model or 'spatial' in model or 'attn' in model:
+        config.model.num_candidates = 16
+    config.data.limit = 48
+    config.data.batch_size = 32
+    config.data.cache_dir = str(tmp_path / 'cache')
+    config.epochs = 1
+    config.schedule.warmup_epochs = 0.0
+    config.log.tensorboard = False
+    config.parallel = 'single'
+    summary = train.run(config, tmp_path / 'run')
+    assert summary['steps'] == 2
+    assert 0 < summary['train_loss'] < 10
+    assert len(summary['class_accuracy']) == (5 if family == 'vit' else 10)
+
+
+def test_every_config_file_is_tried():
+    files = {path.stem for path in (runs.ROOT / 'configs').glob('*.py')}
+    assert files == {name.partition(':')[0] for name in CONFIGS}
+
+
+def test_headers_name_source_and_command():
+    for path in (runs.ROOT / 'configs').glob('*.py'):
+        header = path.read_text().split('"""')[1]
+        assert 'document 00' in header, path
+        assert f'python -m train --config configs/{path.name}' in header, path
+        assert 'ublished' in header, path
