@@ -6,6 +6,7 @@ A new architecture is one line here and one file beside this one.
 import dataclasses
 import difflib
 import fnmatch
+import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -116,17 +117,33 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def entry(name: str) -> Entry:
-    """The table's row for `name`; a `UserError` with near matches if there is none."""
+    """The table's row for `name`, or the builder that 'module:name' imports; a `UserError` with near
+    matches if there is none."""
+    if ':' in name:
+        return _imported(name)
     if name not in MODELS:
         raise UserError(f'model.name: there is no model {name!r}. {near(name, MODELS)}')
     return MODELS[name]
+
+
+def _imported(name: str) -> Entry:
+    """The row for a builder in a module of the user's."""
+    module, _, attribute = name.partition(':')
+    try:
+        build = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f'model.name: expected module:builder of a file in the current folder or on PYTHONPATH, '
+            f'got {name!r}: {error}'
+        ) from error
+    return Entry(build, 'yours', build.__doc__ or '')
 
 
 def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
     """Builds a registered model.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or 'module:builder' for one of your own.
         rngs: the initial values' random streams, `nnx.Rngs(0)`; the model keeps none of it.
         **options: the model's own, `num_classes` and `image_shape` (height, width, channels) among
             them; `python -m train.models NAME` lists them.
@@ -146,7 +163,7 @@ def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
 
 def count_parameters(model: nnx.Module, *, published: bool = False) -> int:
     """Number of trained values; with `published`, plus those the original allocates and never uses
-    (see `unused_parameters` in `layers/nearest.py`), which the documents' counts include."""
+    (see `unused_parameters` in `layers/tokens.py`), which the documents' counts include."""
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     if published:
         count += sum(getattr(module, 'unused_parameters', 0) for _, module in nnx.iter_modules(model))

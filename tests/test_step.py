@@ -11,8 +11,9 @@ import pytest
 from flax import nnx
 
 import flaxnets
+from train import config as options_of
+from train import optim, step
 from train import state as states
-from train import step
 from train.data import pipeline
 from train.data.pipeline import Batch, Resident
 
@@ -118,6 +119,20 @@ def test_averaged_parameters_follow():
     new, _ = step.train_step(task, state, batch_of(4))
     expected = jax.tree.map(lambda old, now: 0.9 * old + 0.1 * now, state.params, new.params)
     chex.assert_trees_all_close(new.ema, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('soft', [False, True])
+def test_queries_and_keys_stay_unless_neighbours_are_soft(soft):
+    options = {'width': 4, 'num_candidates': 9, 'num_neighbors': 3, 'soft': soft, 'image_shape': (8, 8, 1)}
+    model = flaxnets.create_model('branching_attn', num_classes=3, **options, rngs=nnx.Rngs(0))
+    fixed = states.without_gradient(model)
+    assert len(fixed) == (0 if soft else 4)
+    made = options_of.defaults()
+    made.optimizer.update({'name': 'adamw', 'weight_decay': 0.1})
+    task, state = setup('branching_attn', optim.create(made, steps_per_epoch=1, fixed=fixed), **options)
+    new, _ = jax.jit(functools.partial(step.train_step, task))(state, batch_of(4))
+    moved = {name for name in state.params if (new.params[name] != state.params[name]).any()}
+    assert moved == set(state.params) - fixed
 
 
 def test_softmax_twice_is_the_loss_of_a_model_that_ends_in_softmax():

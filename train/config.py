@@ -118,7 +118,18 @@ FROM_ELSEWHERE = {
 DETERMINISTIC_FLAG = '--xla_gpu_deterministic_ops'
 
 # What a run may change when it resumes.
-MUTABLE = ('epochs', 'parallel', 'devices', 'log.', 'checkpoint.every', 'checkpoint.keep', 'data.data_dir', 'data.cache_dir', 'data.download', 'data.placement')
+MUTABLE = (
+    'epochs',
+    'parallel',
+    'devices',
+    'log.',
+    'checkpoint.every',
+    'checkpoint.keep',
+    'data.data_dir',
+    'data.cache_dir',
+    'data.download',
+    'data.placement',
+)
 
 
 def defaults() -> ConfigDict:

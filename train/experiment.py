@@ -70,7 +70,7 @@ class Experiment:
         model = create_model(config, first)
         structure, params, stats = state.split(model)
         spe = pipeline.steps_per_epoch(len(first), config.data.batch_size)
-        optimizer = optim.create(config, steps_per_epoch=spe)
+        optimizer = optim.create(config, steps_per_epoch=spe, fixed=state.without_gradient(model))
         options = model_options(config)
         num_classes = options.get('num_classes', len(first.class_names))
         task = step.Task(

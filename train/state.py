@@ -65,6 +65,16 @@ def statistics(model: nnx.Module) -> Values:
     return split(model)[2]
 
 
+def without_gradient(model: nnx.Module) -> frozenset[str]:
+    """Names of the parameters that no gradient reaches, as the layers declare them (`layers/nearest.py`)."""
+    declared = [
+        '/'.join(map(str, (*path, name, '')))
+        for path, module in nnx.iter_modules(model)
+        for name in getattr(module, 'without_gradient', ())
+    ]
+    return frozenset(name for name in split(model)[1] if name.startswith(tuple(declared)))
+
+
 def create(
     params: Values, stats: Values, optimizer: optax.GradientTransformation, *, seed: int, ema: bool
 ) -> TrainState:

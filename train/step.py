@@ -30,7 +30,8 @@ class Task:
     """What a step does, apart from the state: all of it fixed while a run lasts.
 
     `prepare` maps a batch and a key (None: evaluation) to the model's input and to targets
-    [batch, classes]. `num_labels` are the data's classes; a model may have more outputs. `axis_name` is the mapped axis under `pmap`; None elsewhere.
+    [batch, classes]. `num_labels` are the data's classes; a model may have more outputs. `axis_name`
+    is the mapped axis under `pmap`; None elsewhere.
     """
 
     structure: Structure
