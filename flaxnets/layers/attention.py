@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
-from flaxnets.layers.tokens import ImageTokens, Shuffle
+from flaxnets.layers.tokens import ImageTokens
 
 
 class TokenAttention(nnx.Module):
@@ -85,7 +85,7 @@ class AttentionLayer(nnx.Module):
         image_size: tuple[int, int],
         *,
         num_heads: int = 1,
-        shuffle: Shuffle = 'both',
+        shuffle: str = 'both',
         location_channels: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,

@@ -5,6 +5,7 @@
 The two widths (`channel_ratio`) add up to twice the output's; a branch of width 0 is left out.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -14,8 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
-from flaxnets.layers.candidates import Pool
-from flaxnets.layers.nearest import NearestLayer, Projection, Similarity
+from flaxnets.layers.nearest import NearestLayer
 from flaxnets.options import one_of
 
 SizeKeeping = Literal['both', 'none']
@@ -38,14 +38,14 @@ class BranchingLayer(nnx.Module):
         out_features: int,
         image_size: tuple[int, int],
         *,
-        channel_ratio: tuple[int, int] | None = None,
+        channel_ratio: Sequence[int] | None = None,
         num_neighbors: int = 9,
-        pool: Pool = 'all',
+        pool: str = 'all',
         num_candidates: int = 64,
-        similarity: Similarity = 'cosine',
-        projection: Projection = 'none',
+        similarity: str = 'cosine',
+        projection: str = 'none',
         soft: bool = False,
-        shuffle: SizeKeeping = 'both',
+        shuffle: str = 'both',
         location_channels: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,

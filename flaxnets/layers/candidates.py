@@ -44,7 +44,7 @@ def draw(tokens: int, num_candidates: int, rngs: nnx.Rngs | None) -> Int[Array, 
 
 
 def candidates(
-    pool: Pool,
+    pool: str,
     grid: tuple[int, int],
     num_candidates: int,
     given: Int[Array, ' candidates'] | None,
@@ -65,7 +65,7 @@ def candidates(
     return draw(math.prod(grid), num_candidates, rngs)
 
 
-def check(pool: Pool, grid: tuple[int, int], num_candidates: int, num_neighbors: int) -> None:
+def check(pool: str, grid: tuple[int, int], num_candidates: int, num_neighbors: int) -> None:
     """Raises a `UserError` if there are fewer tokens than candidates or candidates than neighbours."""
     tokens = math.prod(grid)
     if pool == 'all':

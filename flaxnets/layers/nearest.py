@@ -45,7 +45,7 @@ from jaxtyping import Array, Float, Int
 from flaxnets.layers import candidates as pools
 from flaxnets.layers import init
 from flaxnets.layers.candidates import Pool
-from flaxnets.layers.tokens import ImageTokens, Shuffle
+from flaxnets.layers.tokens import ImageTokens
 from flaxnets.options import one_of
 
 Projection = Literal['none', 'value', 'qkv']
@@ -122,12 +122,12 @@ class NearestLayer(nnx.Module):
         image_size: tuple[int, int],
         *,
         num_neighbors: int = 9,
-        pool: Pool = 'all',
+        pool: str = 'all',
         num_candidates: int = 64,
-        similarity: Similarity = 'cosine',
-        projection: Projection = 'none',
+        similarity: str = 'cosine',
+        projection: str = 'none',
         soft: bool = False,
-        shuffle: Shuffle = 'both',
+        shuffle: str = 'both',
         location_channels: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -161,6 +161,11 @@ class NearestLayer(nnx.Module):
         for name in {'none': [], 'value': ['value'], 'qkv': ['query', 'key', 'value']}[projection]:
             tokens = math.prod(self.image.grid)
             setattr(self, name, AcrossTokens(tokens, param_dtype=param_dtype, rngs=rngs))
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """The parts that no gradient reaches, which weight decay therefore leaves alone, as PyTorch does."""
+        return ('query', 'key') if self.projection == 'qkv' and not self.soft else ()
 
     @property
     def draws_candidates(self) -> bool:

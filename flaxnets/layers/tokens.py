@@ -52,7 +52,7 @@ class ImageTokens(nnx.Module):
         out_features: int,
         image_size: tuple[int, int],
         *,
-        shuffle: Shuffle = 'both',
+        shuffle: str = 'both',
         location_channels: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
