@@ -1,7 +1,8 @@
 """Which PyTorch key is which NNX value, for every model: the tables behind `interop.py`.
 
 A model's map is a generator of rows (PyTorch keys, NNX path, layout). A row with several PyTorch
-keys stacks or concatenates them into one NNX value. `print_map(model)` shows the table.
+keys stacks or concatenates them into one NNX value. `state_dicts.table(model)` shows the table, and
+`python -m train.convert --table NAME` prints it.
 """
 
 import dataclasses
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
+
+from flaxnets.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,8 +298,14 @@ IGNORED: dict[str, Callable[..., Iterator[str]]] = {'ConvNNStack': convnn_ignore
 
 
 def rows(model: nnx.Module) -> Iterator[Row]:
-    """The model's map."""
-    return MAPS[type(model).__name__](model)
+    """The model's map; a `UserError` if it has none."""
+    name = type(model).__name__
+    if name not in MAPS:
+        raise UserError(
+            f'there is no map between PyTorch and {name}; add a function that yields its rows as '
+            f"flaxnets.torch_maps.MAPS['{name}']"
+        )
+    return MAPS[name](model)
 
 
 def ignored(model: nnx.Module) -> Iterator[str]:
