@@ -1,35 +1,58 @@
-"""TensorBoard's event files after a resume: one file holds what came before, however often that was."""
+"""TensorBoard's event file: one a workdir, however often the run resumes, and written when it says so.
+
+A writer with a thread of its own, as TensorBoard's libraries have, hangs or prints pages when a disk is full.
+"""
 
 import pathlib
+import socket
 import struct
+import time
 from collections.abc import Iterator
 
 PATTERN = '*.tfevents.*'
-# TensorBoard reads a folder's files in the order of their names: this one comes before any with a time.
-EARLIER = 'events.out.tfevents.0000000000.earlier'
 
 
-def keep_up_to(folder: pathlib.Path, step: int) -> None:
-    """Gathers the events of all files in `folder` up to `step` into one and deletes the others.
+class Events:
+    """Curves in `folder`: those of earlier processes up to `step`, and what is added."""
 
-    A run that was killed leaves points after its last checkpoint, and perhaps half a record; it makes
-    both again. Without this every resume would add a file.
-    """
-    files = sorted(folder.glob(PATTERN))
-    if not files:
-        return
-    records = [record for file in files for record, at in _records(file) if at <= step]
-    partial = folder / 'events.partial'
-    with partial.open('wb') as gathered:
-        gathered.writelines(dict.fromkeys(records))  # once each, should this have been killed half-way
-    partial.replace(folder / EARLIER)
-    for file in files:
-        if file.name != EARLIER:
-            file.unlink()
+    def __init__(self, folder: pathlib.Path, step: int):
+        from tensorboardX.proto import event_pb2, summary_pb2
+        from tensorboardX.record_writer import masked_crc32c
+
+        self.event, self.summary, self.crc = event_pb2.Event, summary_pb2.Summary, masked_crc32c
+        earlier = sorted(folder.glob(PATTERN))
+        # A run that was killed left points after its last checkpoint, and makes them again.
+        records = [record for file in earlier for record, at in read(file) if at <= step]
+        version = self._framed(self.event(wall_time=time.time(), file_version='brain.Event:2'))
+        partial = folder / 'events.partial'
+        # Once each, should this have been killed half-way.
+        partial.write_bytes(b''.join([version, *dict.fromkeys(records)]))
+        path = folder / f'events.out.tfevents.{time.time_ns() // 10**6}.{socket.gethostname()}'
+        partial.replace(path)
+        for file in earlier:
+            if file != path:
+                file.unlink()
+        self.file = path.open('ab', buffering=0)
+
+    def add(self, values: dict[str, float], step: int) -> None:
+        """A point of each curve."""
+        points = [self.summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        event = self.event(wall_time=time.time(), step=step, summary=self.summary(value=points))
+        self.file.write(self._framed(event))
+
+    def close(self) -> None:
+        """Ends the file."""
+        self.file.close()
+
+    def _framed(self, event) -> bytes:
+        data = event.SerializeToString()
+        length = struct.pack('<Q', len(data))
+        crcs = [struct.pack('<I', self.crc(part)) for part in (length, data)]
+        return length + crcs[0] + data + crcs[1]
 
 
-def _records(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
-    """Each whole record of values, as it is framed, and its step; each file's first names the format."""
+def read(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
+    """Each whole record of values, framed as it is stored, and its step."""
     from tensorboardX.proto import event_pb2
 
     content = file.read_bytes()
@@ -43,6 +66,6 @@ def _records(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
             event = event_pb2.Event.FromString(content[start + 12 : end - 4])
         except Exception:  # the protobuf backends raise errors of their own
             return
-        if file.name == EARLIER or event.WhichOneof('what') != 'file_version':
+        if event.WhichOneof('what') != 'file_version':
             yield content[start:end], event.step
         start = end

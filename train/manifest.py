@@ -13,10 +13,11 @@ IGNORED = 'commit_success.txt'
 
 
 def write(folder: pathlib.Path) -> None:
-    """Writes the sums of all files under `folder` into `folder/manifest.json`."""
+    """Writes the sums of all files under `folder`, and their own, into `folder/manifest.json`."""
     files = sorted(path for path in folder.rglob('*') if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in files]
-    (folder / NAME).write_text(_text(folder, [name for name in names if name not in (IGNORED, NAME)]))
+    sums = {name: _sum(folder / name) for name in names if name not in (IGNORED, NAME)}
+    (folder / NAME).write_text(_text(sums))
 
 
 def damage(folder: pathlib.Path) -> str:
@@ -28,26 +29,26 @@ def damage(folder: pathlib.Path) -> str:
     file = folder / NAME
     try:
         written = file.read_bytes()
-        sums = json.loads(written)
-        names = list(sums)
+        sums = json.loads(written)['files']
+        intact = _text(sums).encode() == written
     except FileNotFoundError:
         return f'{file} is missing'
-    except (ValueError, TypeError):
-        return f'{file} is altered'
-    for name in names:
+    except (ValueError, TypeError, KeyError):
+        intact = False
+    if not intact:
+        return f'{file} is truncated or altered'
+    for name, expected in sums.items():
         path = folder / name
-        if folder not in path.parents or '..' in path.parts:
-            return f'{file} is altered'
         if not path.is_file():
             return f'{path} is missing'
-        if _sum(path) != sums[name]:
+        if _sum(path) != expected:
             return f'{path} is truncated or altered'
-    # The sums agree, so only the manifest's own text can still differ.
-    return '' if written.decode() == _text(folder, names) else f'{file} is altered'
+    return ''
 
 
-def _text(folder: pathlib.Path, names: list[str]) -> str:
-    return json.dumps({name: _sum(folder / name) for name in names}, indent=1)
+def _text(sums: dict[str, str]) -> str:
+    own = hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+    return json.dumps({'files': sums, 'sum': own}, indent=1)
 
 
 def _sum(path: pathlib.Path) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train import events
 from train.checkpoint import write_json, write_text
+from train.events import Events
 
 # Keys whose values are times: all that may differ between two runs of the same config.
 TIMING_KEYS = ('seconds', 'images_per_second', 'seconds_per_epoch')
@@ -28,7 +28,7 @@ class Reporter:
         self.progress: Progress | None = None
         self.started = time.monotonic()
         self.tensorboard = tensorboard and not quiet
-        self.writer: Any = None
+        self.writer: Events | None = None
 
     def facts(self, **facts: Any) -> None:
         """Lines of `name  value`, before training starts."""
@@ -43,10 +43,7 @@ class Reporter:
         """Opens the event file and, on a terminal, the progress bar."""
         self.started, self.first, self.total = time.monotonic(), done, total
         if self.tensorboard and done < total:
-            from tensorboardX import SummaryWriter
-
-            events.keep_up_to(self.workdir, done)
-            self.writer = SummaryWriter(str(self.workdir))
+            self.writer = Events(self.workdir, done)
         if self.console.is_terminal and not self.quiet:
             columns = (
                 TextColumn('{task.description}'),
@@ -106,8 +103,7 @@ class Reporter:
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+            self.writer.add(values, step)
 
 
 def duration(seconds: float) -> str:
