@@ -15,10 +15,11 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
+from flaxnets.layers.candidates import Indices
 from flaxnets.options import options_of
 
 Layer = Callable[..., Callable[..., Array]]
@@ -73,7 +74,7 @@ class ConvNNStack(nnx.Module):
         images: Float[Array, 'batch height columns channels'],
         *,
         rngs: nnx.Rngs | None = None,
-        candidates: Sequence[Int[Array, ' candidates']] | None = None,
+        candidates: Sequence[Indices] | None = None,
     ) -> Float[Array, 'batch classes']:
         """Logits. Random candidates come from `rngs.candidates()`, once a layer and for the whole
         batch, unless they are given: one index array [N] for each layer that would draw them."""

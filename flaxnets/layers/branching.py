@@ -11,10 +11,11 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
+from flaxnets.layers.candidates import Indices
 from flaxnets.layers.nearest import NearestLayer
 from flaxnets.options import one_of
 
@@ -89,7 +90,7 @@ class BranchingLayer(nnx.Module):
         self,
         x: Float[Array, 'batch height width channels'],
         *,
-        candidates: Int[Array, ' candidates'] | None = None,
+        candidates: Indices | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, 'batch height width out']:
         branches = []

@@ -20,6 +20,7 @@ from jaxtyping import Array, Int
 from flaxnets.errors import UserError
 
 Pool = Literal['all', 'random', 'spatial']
+Indices = Int[Array | np.ndarray, ' candidates']
 
 
 def spatial_grid(grid: tuple[int, int], num_candidates: int) -> Int[np.ndarray, ' candidates']:
@@ -47,7 +48,7 @@ def candidates(
     pool: str,
     grid: tuple[int, int],
     num_candidates: int,
-    given: Int[Array, ' candidates'] | None,
+    given: Indices | None,
     rngs: nnx.Rngs | None,
 ) -> Int[Array, ' candidates'] | None:
     """Indices of the pool's tokens; None for all of them. `given` replaces a random draw.
@@ -58,8 +59,10 @@ def candidates(
     if given is not None and (pool != 'random' or given.shape != (num_candidates,)):
         expected = f'[{num_candidates}] indices' if pool == 'random' else f"none, its pool being '{pool}'"
         raise UserError(f'candidates: expected {expected} for this layer, got shape {list(given.shape)}')
-    if pool == 'all' or given is not None:
-        return given
+    if pool == 'all':
+        return None
+    if given is not None:
+        return jnp.asarray(given)
     if pool == 'spatial':
         return jnp.asarray(spatial_grid(grid, num_candidates))
     return draw(math.prod(grid), num_candidates, rngs)
