@@ -45,8 +45,8 @@ def from_torch(
         state_dict: {published key: tensor or array}, or a checkpoint holding it under 'state_dict',
             'model_state_dict' or 'model'; the prefixes of DataParallel and torch.compile are taken off.
             Values are converted to the model's dtypes.
-        skip: published keys, prefixes of them ('classifier.6') or regular expressions, whose values
-            the model keeps: to replace a head.
+        skip: what the model keeps, to replace a head for example: published keys or paths in the model,
+            their beginnings up to a dot ('classifier.6') or regular expressions.
 
     Raises:
         UserError: one line that lists every missing, surplus or misshaped key. Nothing is changed then.
@@ -54,11 +54,8 @@ def from_torch(
     given = state_dicts.arrays(state_dict)
     match = state_dicts.match(model, given, skip=skip)
     variables = state_dicts.flat_state(model)
-    for row in match.loaded:
-        variable = variables[row.flax]
-        value = row.layout.to_flax([given[key] for key in row.torch])
-        # A copy: JAX could use PyTorch's memory itself, which changes while PyTorch trains on.
-        variable.set_value(jnp.array(value, variable.dtype))
+    for path, value in state_dicts.converted(model, given, match.loaded).items():
+        variables[path].set_value(value)
     return model
 
 

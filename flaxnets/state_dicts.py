@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -101,25 +102,32 @@ class Match:
     fresh: list[torch_maps.Row]
 
 
-def match(model: nnx.Module, given: Mapping[str, np.ndarray], *, skip: str | Sequence[str] = ()) -> Match:
-    """Pairs `given` with the model's map.
+def match(
+    model: nnx.Module,
+    given: Mapping[str, np.ndarray],
+    *,
+    skip: str | Sequence[str] = (),
+    rows: Sequence[torch_maps.Row] | None = None,
+) -> Match:
+    """Pairs `given` with the model's values.
 
     Args:
         model: decides which keys and shapes are expected.
         given: `arrays(...)`.
-        skip: regular expressions of published keys, or their prefixes up to a dot ('classifier.6'), whose
-            values the model keeps, whatever the state dict says of them.
+        skip: see `selected`; what it selects keeps the model's values, whatever `given` says.
+        rows: the map by which `given` is named; None: the model's, with published keys.
 
     Raises:
         UserError: one line with every missing, surplus and misshaped key, or a `skip` that fits none.
     """
-    rows = list(torch_maps.rows(model))
-    skips = compiled([skip] if isinstance(skip, str) else skip, [key for row in rows for key in row.torch])
-    fresh = [row for row in rows if any(s.match(key) for s in skips for key in row.torch)]
-    wanted = [row for row in rows if row not in fresh]
+    rows = list(torch_maps.rows(model)) if rows is None else rows
+    patterns = [skip] if isinstance(skip, str) else list(skip)
+    skipped = selected(model, patterns, option='skip')
+    fresh = [row for row in rows if row.flax in skipped]
+    wanted = [row for row in rows if row.flax not in skipped]
 
     unused = {*torch_maps.ignored(model), *(key for row in fresh for key in row.torch)}
-    unused |= {key for key in given if any(s.match(key) for s in skips)}
+    unused |= {key for key in given if any(p.match(dotted(key)) for p in map(_compiled, patterns))}
     shapes = expected_shapes(model, wanted)
     ignored = [key for key in given if key in unused]
     surplus = [key for key in given if key not in shapes and key not in unused]
@@ -138,22 +146,62 @@ def match(model: nnx.Module, given: Mapping[str, np.ndarray], *, skip: str | Seq
     return Match(wanted, ignored, fresh)
 
 
-def compiled(patterns: Iterable[str], keys: Sequence[str]) -> list[re.Pattern[str]]:
-    """Each pattern, matching whole keys or their beginning up to a dot; an error if it matches none."""
-    result = []
+def selected(model: nnx.Module, patterns: Iterable[str], *, option: str) -> frozenset[str]:
+    """Paths of the values that `patterns` name.
+
+    A value is named by its path in the model and by its published keys; a pattern is such a name, its
+    beginning up to a dot ('classifier.6', 'stages.0'), or a regular expression of one.
+
+    Raises:
+        UserError: a pattern that selects nothing; `option` is what the user set.
+    """
+    names = {path: [dotted(path)] for path in flat_state(model)}
+    if type(model).__name__ in torch_maps.MAPS:
+        for row in torch_maps.rows(model):
+            names[row.flax] += row.torch
+    paths: set[str] = set()
     for pattern in patterns:
-        try:
-            expression = re.compile(rf'(?:{pattern})(?:\.|$)')
-        except re.error as error:
+        expression = _compiled(pattern, option)
+        found = {path for path, each in names.items() if any(map(expression.match, each))}
+        if not found:
+            heads = dict.fromkeys(name.rpartition('.')[0] or name for each in names.values() for name in each)
+            close = difflib.get_close_matches(pattern, heads, n=3, cutoff=0.4) or list(heads)[-3:]
             raise UserError(
-                f'skip: expected a key, its prefix or a regular expression, got {pattern!r} ({error})'
-            ) from None
-        if not any(expression.match(key) for key in keys):
-            heads = list(dict.fromkeys(key.rpartition('.')[0] or key for key in keys))
-            close = difflib.get_close_matches(pattern, heads, n=3, cutoff=0.4) or heads[-3:]
-            raise UserError(f'skip: no key of this model matches {pattern!r}; there is {", ".join(close)}')
-        result.append(expression)
-    return result
+                f'{option}: nothing in this model is called {pattern!r}; try {" or ".join(close)}'
+            )
+        paths |= found
+    return frozenset(paths)
+
+
+def _compiled(pattern: str, option: str = 'skip') -> re.Pattern[str]:
+    try:
+        return re.compile(rf'(?:{dotted(pattern)})(?:\.|$)')
+    except re.error as error:
+        raise UserError(
+            f'{option}: expected a name, its beginning or a regular expression, got {pattern!r} ({error})'
+        ) from None
+
+
+def dotted(path: str) -> str:
+    """A path in the model as PyTorch would write it."""
+    return path.replace('/', '.')
+
+
+def own_rows(model: nnx.Module) -> list[torch_maps.Row]:
+    """The map of values that are named by their paths in the model, as a run's checkpoint names them."""
+    return [torch_maps.Row((path,), path, torch_maps.SAME) for path in flat_state(model)]
+
+
+def converted(
+    model: nnx.Module, given: Mapping[str, np.ndarray], rows: Iterable[torch_maps.Row]
+) -> dict[str, jax.Array]:
+    """{path: value} in the model's layouts and dtypes, for rows that `match` has checked."""
+    values = flat_state(model)
+    # Copies: JAX could use PyTorch's memory itself, which changes while PyTorch trains on.
+    return {
+        row.flax: jnp.array(row.layout.to_flax([given[key] for key in row.torch]), values[row.flax].dtype)
+        for row in rows
+    }
 
 
 def expected_shapes(
