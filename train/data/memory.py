@@ -1,0 +1,28 @@
+"""How much memory the machine has left."""
+
+import os
+import pathlib
+
+MEMINFO = pathlib.Path('/proc/meminfo')
+# A container's limit and what it uses of it (control groups, version 2).
+CGROUP = pathlib.Path('/sys/fs/cgroup')
+
+
+def available() -> int:
+    """Bytes that can be had without swapping: Linux's own estimate, within the container's limit.
+
+    Elsewhere half of what the machine has.
+    """
+    try:
+        lines = dict(line.split(':') for line in MEMINFO.read_text().splitlines())
+        free = int(lines['MemAvailable'].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
+    try:
+        limit = int((CGROUP / 'memory.max').read_text())
+        used = int((CGROUP / 'memory.current').read_text())
+        # Files that were read count as used, though the system drops them when somebody needs the room.
+        stat = dict(line.split() for line in (CGROUP / 'memory.stat').read_text().splitlines())
+        return min(free, limit - used + int(stat['inactive_file']))
+    except (OSError, ValueError, KeyError):  # no group, or 'max': no limit
+        return free
