@@ -1,7 +1,6 @@
 """What a run shows and leaves behind: console, progress, metrics.jsonl, TensorBoard, summary.json."""
 
 import json
-import math
 import pathlib
 import time
 from typing import Any
@@ -49,17 +48,17 @@ class Reporter:
                 TextColumn('{task.description}'),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn('steps  loss {task.fields[loss]:.4f}'),
+                TextColumn('steps  {task.fields[state]}'),
                 TimeRemainingColumn(),
             )
             self.progress = Progress(*columns, console=self.console, transient=True)
-            self.task = self.progress.add_task('training', total=total, completed=done, loss=math.nan)
+            self.task = self.progress.add_task('training', total=total, completed=done, state='compiling')
             self.progress.start()
 
     def steps(self, done: int, loss: float, rate: float, *, curve: bool = True) -> None:
         """Moves the progress bar to `done` steps; with `curve`, loss and learning rate to TensorBoard."""
         if self.progress is not None:
-            self.progress.update(self.task, completed=done, loss=loss)
+            self.progress.update(self.task, completed=done, state=f'loss {loss:.4f}')
         if curve:
             self._scalars({'step/loss': loss, 'step/learning_rate': rate}, done)
 
