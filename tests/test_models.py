@@ -1,0 +1,297 @@
+"""One contract for every registered model."""
+
+import fnmatch
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx, traverse_util
+
+import flaxnets
+from flaxnets import UserError
+
+CONVNN = {'image_shape': (8, 6, 3), 'num_layers': 2, 'width': 4, 'num_neighbors': 3}
+POOL = {**CONVNN, 'num_candidates': 4}
+MNIST = {'image_shape': (6, 5, 1), 'widths': (3, 4, 5)}
+# Every model, small and not square.
+SMALL = {
+    'cnn': {'image_shape': (8, 6, 3), 'width': 4},
+    'attention': {'image_shape': (8, 6, 3), 'width': 4, 'num_heads': 2},
+    **dict.fromkeys(['convnn_all', 'branching_all'], CONVNN),
+    **dict.fromkeys(
+        [f'{family}_{pool}' for family in ('convnn', 'branching') for pool in ('random', 'spatial', 'attn')],
+        POOL,
+    ),
+    'block_cnn': {'image_shape': (14, 17, 3), 'blocks': 1, 'width': 4, 'hidden': 8},
+    'expert_cnn': {'image_shape': (5, 4, 3), 'blocks': 1, 'width': 8},
+    'vit': {'image_shape': (4, 8, 3), 'blocks': 1, 'patch_size': 2, 'heads': 4},
+    'profiled_cnn': {'image_shape': (16, 9, 3), 'widths': (4, 4, 4, 4, 5), 'hidden': (8, 7)},
+    'vgg16': {'image_shape': (33, 64, 3), 'widths': (4, 4, 4, 4, 5), 'hidden': (8, 8)},
+    'mlp': {'image_shape': (5, 4, 2), 'hidden': (6, 7)},
+    'mnist_cnn': MNIST,
+}
+VARIANTS = {
+    'convnn_attn soft': ('convnn_attn', {**POOL, 'soft': True}),
+    'block_cnn batch_norm': ('block_cnn', {**SMALL['block_cnn'], 'batch_norm': True}),
+    'vit learned': ('vit', {**SMALL['vit'], 'position': 'learned', 'activation': 'gelu'}),
+    'profiled_cnn pruned': ('profiled_cnn', {**SMALL['profiled_cnn'], 'pruned': True}),
+    'mnist_cnn plain': ('mnist_cnn', {**MNIST, 'residual': 1, 'skip': False, 'oversight': True}),
+    'mnist_cnn norm': ('mnist_cnn', {**MNIST, 'residual': 1, 'batch_norm': True, 'activation': 'tanh'}),
+}
+CASES = {name: (name, options) for name, options in SMALL.items()} | VARIANTS
+every_model = pytest.mark.parametrize('case', SMALL)
+every_case = pytest.mark.parametrize('case', CASES)
+
+# Values without a gradient. Queries and keys of a ConvNN layer only choose; a bias before batch
+# normalisation is subtracted again; a key's bias is the same for all tokens, and softmax drops it.
+NO_GRADIENT = {
+    'convnn_attn': ['layers/*/query/kernel', 'layers/*/key/kernel'],
+    'branching_attn': ['layers/*/query/kernel', 'layers/*/key/kernel'],
+    'block_cnn batch_norm': ['blocks/*/conv*/bias'],
+    'expert_cnn': ['stem/bias', 'blocks/*/conv/bias'],
+    'vit': ['blocks/*/key/bias'],
+    'vit learned': ['blocks/*/key/bias'],
+    'profiled_cnn': ['convs/*/bias'],
+    'profiled_cnn pruned': ['convs/*/bias'],
+}
+DRAWS = ('*_random', '*_attn*')  # candidates, in training and in evaluation
+DROPS = ('profiled_cnn*', 'vgg16')
+
+
+def matches(case: str, patterns) -> bool:
+    return any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns)
+
+
+def build(case: str, seed: int = 0, **types) -> nnx.Module:
+    name, options = CASES[case]
+    return flaxnets.create_model(name, num_classes=7, **options, **types, rngs=nnx.Rngs(seed))
+
+
+def split(case: str, **types) -> tuple[nnx.GraphDef, nnx.State]:
+    """The model, with values drawn by NumPy: initialisers would have to be compiled."""
+    rng = np.random.default_rng(3)
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(case, **types)))
+
+    def fill(path, value: jax.ShapeDtypeStruct) -> jax.Array:
+        scale = max(1, np.prod(value.shape[:-1])) ** -0.5
+        drawn = scale * rng.uniform(0.2, 1, value.shape)
+        if path[-2].key not in ('var', 'bias'):  # positive biases, that no ReLU is shut for good
+            drawn *= rng.choice([-1, 1], value.shape)
+        return jnp.asarray(drawn, value.dtype)
+
+    return graph, jax.tree.map_with_path(fill, state)
+
+
+def evaluating(case: str, **types) -> tuple[nnx.GraphDef, nnx.State]:
+    model = nnx.merge(*split(case, **types))
+    model.eval()
+    return nnx.split(model)
+
+
+def images(case: str, dtype=jnp.float64) -> jax.Array:
+    _, options = CASES[case]
+    return jnp.asarray(np.random.default_rng(7).standard_normal((4, *options['image_shape'])), dtype)
+
+
+def forward(graph: nnx.GraphDef, state: nnx.State, images: jax.Array, seed=0) -> jax.Array:
+    rngs = nnx.Rngs(candidates=jax.random.key(seed), dropout=jax.random.key(seed))
+    return nnx.merge(graph, state, copy=True)(images, rngs=rngs)
+
+
+@functools.cache
+def wide(case: str):
+    """The float64 model as a function, the same jitted, and its state."""
+    graph, state = evaluating(case, param_dtype=jnp.float64)
+    plain = functools.partial(forward, graph)
+    return plain, jax.jit(plain), state
+
+
+@functools.cache
+def reference(case: str) -> jax.Array:
+    _, jitted, state = wide(case)
+    return jitted(state, images(case))
+
+
+def flat(state) -> dict[str, jax.Array]:
+    flat = traverse_util.flatten_dict(nnx.to_pure_dict(state))
+    return {'/'.join(map(str, path)): value for path, value in flat.items()}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_no_model_is_left_out():
+    assert set(SMALL) == set(flaxnets.list_models())
+
+
+@every_model
+def test_transformations(case):
+    """jit, vmap over images and over replicas, and pmap over devices compute what plain calls do, and
+    random candidates follow the key alone."""
+    plain, jitted, state = wide(case)
+    x, expected = images(case), reference(case)
+    assert expected.shape == (4, 7)
+    assert expected.dtype == jnp.float64
+    assert np.isfinite(expected).all()
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    same(plain(state, x), expected)
+    assert (jitted(state, x) == expected).all()
+    assert bool((jitted(state, x, 1) != expected).any()) == matches(case, DRAWS)
+
+    other = jax.tree.map(lambda v: jnp.asarray(np.asarray(v) * 1.01, v.dtype), state)
+    replicas = jax.tree.map(lambda *v: jnp.asarray(np.stack(v)), state, other)
+    each = jax.vmap(lambda state, image: plain(state, image[None])[0], (None, 0))
+    first, second = jax.jit(jax.vmap(each, (0, None)))(replicas, x)
+    same(first, expected)
+    same(second, jitted(other, x))
+
+    devices = jax.pmap(plain, in_axes=(None, 0), devices=jax.devices()[:2])
+    same(devices(state, x.reshape(2, 2, *x.shape[1:])).reshape(expected.shape), expected)
+
+
+@every_case
+def test_training(case):
+    """Gradients flow where the specification lets them, and a training step follows its key alone."""
+    graph, params, rest = nnx.split(nnx.merge(*split(case, param_dtype=jnp.float64)), nnx.Param, ...)
+    x = images(case)
+    labels = jnp.arange(4)
+
+    @jax.jit
+    def step(params, seed):
+        def loss(params):
+            logits = forward(graph, nnx.merge_state(params, rest), x, seed)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    loss, gradient = step(params, 0)
+    again, changed = step(params, 0)[0], step(params, 1)[0]
+    assert loss == again
+    assert bool(loss != changed) == matches(case, DRAWS + DROPS)
+
+    norms = {path: float(jnp.linalg.norm(value)) for path, value in flat(gradient).items()}
+    assert np.isfinite(list(norms.values())).all()
+    rounding = 1e-12 * max(norms.values())
+    without = {path for path, norm in norms.items() if norm <= rounding}
+    assert without == {path for path in norms if matches(path, NO_GRADIENT.get(case, ()))}
+
+
+@every_model
+def test_precision(case):
+    """float32 agrees with float64, bfloat16 with float32 parameters stays near, and parameters keep
+    their type. ConvNN models choose other neighbours when rounded differently, so their outputs may
+    part (see `layers/nearest.py`) and only the types are compared."""
+    expected = np.asarray(reference(case))
+    for dtype, tolerance in ((None, 1e-4), (jnp.bfloat16, 5e-2)):
+        graph, state = evaluating(case, dtype=dtype)
+        assert {v.dtype for v in jax.tree.leaves(nnx.filter_state(state, nnx.Param))} == {
+            jnp.dtype('float32')
+        }
+        logits = jax.jit(functools.partial(forward, graph))(state, images(case, jnp.float32))
+        assert logits.dtype == (dtype or jnp.float32)
+        if not matches(case, ('convnn*', 'branching*')):
+            atol = tolerance * np.abs(expected).max()
+            np.testing.assert_allclose(logits.astype(jnp.float64), expected, rtol=0, atol=atol)
+
+
+@every_model
+def test_initial_values_follow_the_key(case):
+    def values(seed):
+        return [np.asarray(v) for v in jax.tree.leaves(nnx.state(build(case, seed), nnx.Param))]
+
+    first, again, other = values(0), values(0), values(1)
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize('shape', [(32, 32, 3), (32, 40, 1), (64, 48, 2)])
+@pytest.mark.parametrize('name', flaxnets.list_models())
+def test_image_shapes(name, shape):
+    """Square or not, one channel or several."""
+
+    def run(images):
+        model = flaxnets.create_model(name, image_shape=shape, num_classes=7, rngs=nnx.Rngs(0))
+        return model(images, rngs=nnx.Rngs(candidates=0, dropout=0))
+
+    logits = jax.eval_shape(run, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
+    assert logits.shape == (2, 7)
+    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize('name', flaxnets.list_models())
+def test_other_images_than_it_was_built_for(name):
+    model = build(name)
+    height, width, channels = model.image_shape
+    with pytest.raises(UserError, match=r'^images: expected \[batch, .*set model.image_shape$'):
+        model(jnp.zeros((1, width, height, channels)), rngs=nnx.Rngs(candidates=0, dropout=0))
+
+
+IMPOSSIBLE = [
+    ('convnn_all', {'image_shape': (7, 8, 3)}, 'model.image_shape'),
+    ('attention', {'image_shape': (8, 7, 3)}, 'model.image_shape'),
+    ('attention', {'num_heads': 5}, 'model.num_heads'),
+    ('convnn_random', {'num_candidates': 4}, 'model.num_'),
+    ('convnn_random', {'num_candidates': 257}, 'model.num_candidates'),
+    ('convnn_all', {'num_neighbors': 257}, 'model.num_neighbors'),
+    ('branching_all', {'channel_ratio': (8, 8)}, 'model.channel_ratio'),
+    ('block_cnn', {'image_shape': (12, 32, 3)}, 'model.image_shape'),
+    ('block_cnn', {'blocks': -1}, 'model.blocks'),
+    ('expert_cnn', {'width': 4}, 'model.reduction'),
+    ('expert_cnn', {'kernel_size': 4}, 'model.kernel_size'),
+    ('vit', {'heads': 3}, 'model.heads'),
+    ('vit', {'image_shape': (32, 30, 3)}, 'model.patch_size'),
+    ('vit', {'position': 'sine'}, 'model.position'),
+    ('vit', {'activation': 'swish'}, 'model.activation'),
+    ('profiled_cnn', {'image_shape': (7, 32, 3)}, 'model.image_shape'),
+    ('profiled_cnn', {'hidden': (8,)}, 'model.widths, hidden, dropout'),
+    ('profiled_cnn', {'dropout': (0.2, 1.0)}, 'dropout'),
+    ('vgg16', {'image_shape': (32, 31, 3)}, 'model.image_shape'),
+    ('vgg16', {'widths': (8, 8)}, 'model.widths, hidden, dropout'),
+    ('mlp', {'hidden': (0,)}, 'model.hidden'),
+    ('mlp', {'image_shape': (28, 28)}, 'model.image_shape'),
+    ('mnist_cnn', {'order': 'pool'}, 'model.order'),
+    ('mnist_cnn', {'image_shape': (3, 28, 1)}, 'model.image_shape'),
+    ('mnist_cnn', {'batch_norm': True}, 'model.residual'),
+    ('mnist_cnn', {'residual': 3, 'order': 'pool_act'}, 'model.order'),
+    ('mnist_cnn', {'residual': 3, 'oversight': True}, 'model.oversight'),
+    ('mnist_cnn', {'width': 8}, 'model.width: mnist_cnn has no such option. Did you mean widths'),
+    ('mnist_cn', {}, "model.name: there is no model 'mnist_cn'. Did you mean mnist_cnn"),
+]
+
+
+@pytest.mark.parametrize(('name', 'options', 'start'), IMPOSSIBLE)
+def test_impossible_options(name, options, start):
+    """One line that names the option."""
+    with pytest.raises(UserError) as error:
+        nnx.eval_shape(lambda: flaxnets.create_model(name, **options, rngs=nnx.Rngs(0)))
+    assert str(error.value).startswith(start)
+    assert '\n' not in str(error.value)
+
+
+COUNTS = [
+    ('block_cnn', {}, 25_288),
+    ('block_cnn', {'batch_norm': True}, 25_608),
+    ('vit', {}, 4_237),
+    ('vit', {'blocks': 4, 'heads': 6, 'width': 12, 'position': 'learned'}, 6_917),
+    ('profiled_cnn', {}, 4_853_898),
+    ('profiled_cnn', {'pruned': True}, 4_849_674),
+    ('vgg16', {}, 138_357_544),
+    ('vgg16', {'pruned': True}, 118_493_706),
+    ('mlp', {}, 42_310),
+    ('mnist_cnn', {}, 21_578),
+    ('mnist_cnn', {'residual': 3}, 58_034),
+    ('mnist_cnn', {'residual': 3, 'batch_norm': True}, 58_370),
+]
+
+
+@pytest.mark.parametrize(('name', 'options', 'count'), COUNTS)
+def test_published_parameter_counts(name, options, count):
+    """The ConvNN family's counts are in `test_convnn.py`."""
+    model = nnx.eval_shape(lambda: flaxnets.create_model(name, **options, rngs=nnx.Rngs(0)))
+    assert flaxnets.count_parameters(model) == count
