@@ -63,7 +63,10 @@ OPTIONS: dict[str, Option] = {
     ),
     'data.batch_size': Option(64, 'images a step, over all devices', low=1),
     'data.eval_batch_size': Option(0, 'images an evaluation step; 0: as batch_size', low=0),
-    'data.placement': Option('auto', 'where the decoded set lives', ('auto', 'device')),
+    'data.placement': Option(
+        'auto', 'where the decoded set lives; auto: on the device if it fits', ('auto', 'device', 'stream')
+    ),
+    'data.workers': Option(4, 'threads that read batches ahead of a streamed set', low=1),
     'data.mean': Option((), 'subtracted from pixels in [0, 1], one a channel; empty: 0'),
     'data.std': Option((), 'then divided by, one a channel; empty: 1'),
     'data.augment.crop': Option(0, 'random crop after padding by so many pixels', low=0),
@@ -129,6 +132,7 @@ MUTABLE = (
     'data.cache_dir',
     'data.download',
     'data.placement',
+    'data.workers',
 )
 
 

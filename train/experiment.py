@@ -15,9 +15,10 @@ import flaxnets
 from flaxnets.errors import UserError
 from train import data, metrics, optim, parallel, state, step
 from train.config import ConfigDict, model_options
-from train.data import augment, pipeline
+from train.data import augment, pipeline, stream
 from train.data.cache import cache_folder
 from train.data.pipeline import Batch, Resident
+from train.data.stream import Stream
 
 
 @contextlib.contextmanager
@@ -48,7 +49,8 @@ def load_split(config: ConfigDict, split: str) -> data.ImageSet:
 
 @dataclasses.dataclass
 class Experiment:
-    """What a config computes with; `sets` hold the images on the device(s), by split."""
+    """What a config computes with. `sets` hold the images by split, and `held` those on the devices, or
+    streams of them; `placement` says in words which."""
 
     config: ConfigDict
     model: nnx.Module
@@ -57,7 +59,8 @@ class Experiment:
     schedule: optax.Schedule
     initial: state.TrainState
     sets: dict[str, data.ImageSet]
-    resident: dict[str, Resident]
+    held: dict[str, Resident | Stream]
+    placement: str
     spe: int
 
     @classmethod
@@ -85,10 +88,15 @@ class Experiment:
             axis_name=devices.axis_name,
         )
         initial = state.create(params, stats, optimizer, seed=config.seed, ema=bool(config.optimizer.ema))
-        resident = {
-            name: devices.replicate(Resident(jnp.asarray(s.images), jnp.asarray(s.labels)))
-            for name, s in splits.items()
-        }
+        needed = sum(s.images.nbytes + s.labels.nbytes for s in splits.values())
+        fits, placement = stream.place(config.data.placement, needed, devices.free_memory())
+        held: dict[str, Resident | Stream] = {}
+        for name, s in splits.items():
+            if fits:
+                arrays: Any = np.asarray(s.images), s.labels
+                held[name] = devices.replicate(Resident(*arrays))
+            else:
+                held[name] = Stream(s, workers=config.data.workers, own=devices.own, join=devices.join)
         return cls(
             config=config,
             model=model,
@@ -97,7 +105,8 @@ class Experiment:
             schedule=optim.schedule(config, steps_per_epoch=spe),
             initial=devices.place(initial),
             sets=splits,
-            resident=resident,
+            held=held,
+            placement=placement,
             spe=spe,
         )
 
@@ -107,8 +116,13 @@ class Experiment:
         batch_size = self.config.data.eval_batch_size or self.config.data.batch_size
         rows = pipeline.rows(np.arange(size), batch_size, self.devices.count)
         params = train_state.ema if ema else train_state.params
-        loss, confusion = self.runner.evaluate(params, train_state.stats, self.resident[split], rows)
+        loss, confusion = self.runner.evaluate(params, train_state.stats, self.feed(split, rows), rows)
         return metrics.scores(loss, confusion)
+
+    def feed(self, split: str, rows: np.ndarray) -> Resident | Iterator[Batch]:
+        """What the runner takes the batches of `rows` from: the images on the devices, or those batches."""
+        images = self.held[split]
+        return images if isinstance(images, Resident) else images.batches(rows)
 
 
 def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:

@@ -116,6 +116,7 @@ def introduce(exp: Experiment, reporter: Reporter, workdir: pathlib.Path) -> Non
         model=config.model.name + ''.join(f' {k}={v}' for k, v in options.model_options(config).items()),
         parameters=f'{ours:,}' + (f' ({published:,} published)' if published != ours else ''),
         data=f'{train.name}: {sizes} images, {shape}, {len(train.class_names)} classes',
+        placement=exp.placement,
         training=f'{config.epochs} epochs of {exp.spe} steps, batch {config.data.batch_size}, '
         f'{config.optimizer.name} {config.optimizer.learning_rate:g}, {config.schedule.name} schedule',
         workdir=workdir,
@@ -177,6 +178,7 @@ class Trainer:
         train = self.exp.sets['train']
         order = pipeline.epoch_order(self.config.seed, epoch, len(train))
         rows = pipeline.rows(order, self.config.data.batch_size, self.exp.devices.count)
+        data = self.exp.feed('train', rows[self.step - epoch * self.exp.spe :])
         unread: Any = None
         started = time.monotonic()
         while self.step < end:
@@ -184,7 +186,7 @@ class Trainer:
             chunk = rows[self.step - epoch * self.exp.spe : stop - epoch * self.exp.spe]
             # Until something is unsaved a signal need not wait: the first chunk compiles for long.
             with self.stop.interruptible(self.step == self.saved_step):
-                self.state, metrics = self.exp.runner.train(self.state, self.exp.resident['train'], chunk)
+                self.state, metrics = self.exp.runner.train(self.state, data, chunk)
             if unread is not None:
                 self.read(*unread)
             unread, self.step = (self.step, metrics), stop

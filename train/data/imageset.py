@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -16,7 +18,8 @@ from flaxnets.errors import UserError
 class ImageSet:
     """A data source: `len(s)` and `s[i] -> {'image', 'label'}`, as torch's map-style data sets and grain's.
 
-    `images` [N, H, W, C] uint8 (perhaps a read-only memory map), `labels` [N] int32 that index `class_names`.
+    `images` [N, H, W, C] uint8 (perhaps a read-only memory map, or rows of one), `labels` [N] int32 that
+    index `class_names`.
     `fingerprint` is a short SHA-256 of images, labels and class names: the same on every machine.
     """
 
@@ -39,7 +42,7 @@ class ImageSet:
     def take(self, indices: np.ndarray, *, split: str | None = None) -> 'ImageSet':
         """The images at `indices`, in that order, with the same classes."""
         return ImageSet.of(
-            self.images[indices],
+            rows_of(self.images, indices),
             self.labels[indices],
             self.class_names,
             name=self.name,
@@ -55,6 +58,33 @@ class ImageSet:
 
     def __iter__(self) -> Iterator[dict]:
         return (self[i] for i in range(len(self)))
+
+
+class MappedRows:
+    """Rows of a memory map, in any order: what is not asked for stays on disk."""
+
+    def __init__(self, array: np.ndarray, indices: np.ndarray):
+        self.array, self.indices = array, indices
+        self.shape = (len(indices), *array.shape[1:])
+        self.dtype, self.nbytes = array.dtype, math.prod(self.shape) * array.itemsize
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        if isinstance(key, tuple) or key is Ellipsis:
+            return np.asarray(self)[key]
+        return self.array[self.indices[key]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.array[self.indices], dtype)
+
+
+def rows_of(images: Any, indices: np.ndarray) -> Any:
+    """`images[indices]`, left on disk where the images are."""
+    if isinstance(images, MappedRows):
+        return MappedRows(images.array, images.indices[indices])
+    return MappedRows(images, indices) if isinstance(images, np.memmap) else images[indices]
 
 
 def checksum(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> str:

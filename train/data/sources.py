@@ -7,7 +7,7 @@ import numpy as np
 
 from flaxnets.errors import UserError
 from train.data.cache import cache_folder, decoded_once
-from train.data.imageset import ImageSet, held_out, sides
+from train.data.imageset import ImageSet, held_out, rows_of, sides
 from train.data.locate import find
 from train.data.records import Source
 
@@ -88,6 +88,6 @@ def _classes(images: ImageSet, classes: Any) -> ImageSet:
     position[numbers] = np.arange(len(numbers))
     labels = position[images.labels]
     keep = np.flatnonzero(labels >= 0)
-    return ImageSet.of(
-        images.images[keep], labels[keep], [names[n] for n in numbers], name=images.name, split=images.split
-    )
+    kept = rows_of(images.images, keep)
+    chosen = [names[n] for n in numbers]
+    return ImageSet.of(kept, labels[keep], chosen, name=images.name, split=images.split)

@@ -1,0 +1,89 @@
+"""Sets that do not fit on the device: batches read ahead by grain's threads, in the order of any other run.
+
+The pixels stay where the cache keeps them, memory-mapped on disk. A worker copies a batch's rows out of the
+map, which needs no decoding and lets other threads run meanwhile, so threads do what would cost processes
+their start, their pickling and a copy of every batch.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.data.imageset import ImageSet
+from train.data.pipeline import Batch
+
+# Batches on the device, or on their way to it, before the step that takes them.
+AHEAD = 2
+# Share of the free memory that a set may take: the rest is for the model, its gradients and XLA.
+SHARE = 0.5
+
+
+def place(placement: str, needed: int, free: int | None) -> tuple[bool, str]:
+    """(whether the images live on the device, how to say so), for `needed` bytes of `free` ones on a device.
+
+    'auto' streams what takes more than half of the free memory; None, unknown, counts as enough.
+    """
+    room = 'unknown' if free is None else megabytes(free)
+    fits = free is None or needed <= SHARE * free
+    if placement == 'stream' or (placement == 'auto' and not fits):
+        return False, f'{megabytes(needed)}, streamed from the cache ({room} free on the device)'
+    return True, f'{megabytes(needed)} on the device ({room} free there before)'
+
+
+def megabytes(size: float) -> str:
+    """Such as 0.092 MB, 184 MB or 12.3 GB."""
+    return f'{size / 1e9:,.1f} GB' if size >= 1e9 else f'{size / 1e6:.3g} MB'
+
+
+class Stream:
+    """A set's batches, [own images ...] on the host, put on the device ahead of their use.
+
+    `own` says which images of a batch's width this process loads, and `join` makes each process's part the
+    array of all.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        workers: int,
+        own: Callable[[int], slice],
+        join: Callable[[np.ndarray], jax.Array],
+    ):
+        self.images, self.workers, self.own, self.join = images, workers, own, join
+
+    def batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """The batch of each of `rows`, [steps, width] image numbers; -1 gives a masked row."""
+        import grain  # defines absl flags and takes a second
+
+        source = HostBatches(self.images, rows[:, self.own(rows.shape[1])])
+        options = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * self.workers)
+        read = grain.MapDataset.source(source).to_iter_dataset(options)
+        put = read.map(lambda batch: jax.tree.map(self.join, batch))
+        ahead = iter(grain.experimental.ThreadPrefetchIterDataset(put, prefetch_buffer_size=AHEAD))
+        try:
+            yield from ahead
+        finally:
+            ahead.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class HostBatches:
+    """A source for grain: item i is the batch of `rows[i]`, the same as `pipeline.take` gathers."""
+
+    images: ImageSet
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        row = self.rows[index]
+        real = row >= 0
+        safe = np.where(real, row, 0)
+        labels = np.where(real, self.images.labels[safe], 0)
+        arrays: Any = self.images.images[safe], labels, real.astype(np.float32)
+        return Batch(*arrays)
