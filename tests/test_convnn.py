@@ -128,3 +128,12 @@ def test_a_new_layers_options_are_model_options(monkeypatch):
     assert isinstance(model, ConvNNStack)
     np.testing.assert_allclose(model(images()), np.tile(model.head.bias[...], (2, 1)), rtol=1e-6)
     assert build('scale', **SMALL).layers[0].factor == 3.0
+
+
+@pytest.mark.parametrize('name', ['attention', 'convnn_spatial', 'branching_attn'])
+def test_location_channels_use_the_published_pointwise_convolution(name):
+    model = nnx.eval_shape(lambda: build(name, location_channels=True))
+    pointwise = [key for row in torch_maps.rows(model) for key in row.torch if 'pointwise_conv' in key]
+    assert len(pointwise) == 4, 'weight and bias of two layers'
+    assert not list(torch_maps.ignored(model))
+    assert flaxnets.count_parameters(model, published=True) == flaxnets.count_parameters(model)

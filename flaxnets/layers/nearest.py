@@ -1,14 +1,19 @@
 """Convolution over nearest neighbours (ConvNN; seed 000).
 
 A convolution mixes every position with the positions around it. This layer mixes every position
-with the positions most *like* it, wherever they are. An image is a row of T tokens with C features
-each (`tokens.py`: 16 x 16 tokens of 4·C_in features for a 32 x 32 image). For each token t:
+with the positions most *like* it, wherever in the image they are. Positions are tokens: a 32 x 32
+image is unshuffled to 16 x 16 of them, each with the channels of a 2 x 2 block (`tokens.py`). For
+each token t, with features x_t:
 
     s(t, n) = similarity(k_t, q_n)                 for each candidate n
     n_1, ..., n_K                                  the K most similar candidates, nearest first
-    y_t = bias + Σ_j v_{n_j} · kernel_j            kernel [K, C, C_out]: one matrix a rank
+    y_t = bias + Σ_j v_{n_j} · kernel_j            one matrix a rank: what the nearest says counts
+                                                   otherwise than what the second nearest says
 
-which is a convolution of width and stride K over the row of neighbours, K for each token.
+    image [B, H, W, C_in] -> tokens [B, T, F] -> s [B, T, N] -> ranks [K, B, T] -> y [B, T, F'] -> image
+
+Laid side by side, K for each token, the neighbours are what a convolution of width and stride K
+reads: hence the name, and the kernel's shape [K, F, F'].
 
 *Queries, keys, values.* Without a projection q = k = v = the tokens. With `projection='qkv'` each is a
 bias-free linear map *across the T tokens*, q_n = Σ_t W_q[t, n] x_t: a token becomes a mixture of all
@@ -16,7 +21,7 @@ tokens, its features stay apart. With 'value' only v is mapped. With either, sim
 
 *Candidates* (`pool`), N of the T tokens, the same for all images of the batch:
 
-    all       every token; t is its own nearest neighbour under the usual similarities
+    all       every token, t among them: where q = k, it is its own nearest
     random    N tokens drawn at each call; neighbours are t itself, then the K - 1 most similar
               candidates other than t
     spatial   N tokens on a square grid over the map; neighbours are t itself, then the K - 1 most
@@ -45,6 +50,7 @@ from jaxtyping import Array, Float, Int
 from flaxnets.layers import candidates as pools
 from flaxnets.layers import init
 from flaxnets.layers.candidates import Indices, Pool
+from flaxnets.layers.gather import add_products, rows
 from flaxnets.layers.tokens import ImageTokens
 from flaxnets.options import one_of
 
@@ -240,35 +246,3 @@ class NearestLayer(nnx.Module):
         gathered = rows(queries, jnp.moveaxis(neighbours, 0, -1))
         scores = self._similarity(keys[:, :, None], gathered)[:, :, 0]
         return jnp.moveaxis(jax.nn.softmax(scores), -1, 0)
-
-
-def add_products(
-    first: Float[Array, 'batch tokens out'],
-    values: Float[Array, 'batch candidates features'],
-    kernel: Float[Array, 'ranks features out'],
-    chosen: Int[Array, 'ranks batch tokens'],
-    weights: Float[Array, 'ranks batch tokens'] | None,
-) -> Float[Array, 'batch tokens out']:
-    """first + Σ_j weights_j · values[chosen_j] · kernel_j; weights None: 1.
-
-    Multiplied first and gathered then, rank by rank: a candidate meets a kernel matrix once, however
-    many tokens choose it, and the neighbours of all ranks, K times the size of the image, are never
-    stored. On 2 CPU cores this took 0.7 of the time of one matrix product over [K·C] gathered features.
-    """
-
-    def add(total, rank):
-        matrix, index, weight = rank
-        product = rows(values @ matrix, index)
-        return total + (product if weight is None else weight[..., None] * product), None
-
-    exact = jnp.promote_types(first.dtype, jnp.float32)
-    return jax.lax.scan(add, first.astype(exact), (kernel, chosen, weights))[0].astype(first.dtype)
-
-
-def rows(
-    x: Float[Array, 'batch rows features'], indices: Int[Array, 'batch *chosen']
-) -> Float[Array, 'batch *chosen features']:
-    """`x[b, indices[b, ...]]`."""
-    flat = indices.reshape(len(indices), -1, 1)
-    gathered = jnp.take_along_axis(x, flat, axis=1, mode='promise_in_bounds')
-    return gathered.reshape(*indices.shape, -1)
