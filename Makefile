@@ -9,13 +9,20 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # The pinned versions are Python 3.11's; newer Pythons take what pyproject.toml allows.
 PINS = $(shell $(VENV)/bin/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 
-.PHONY: train test lint clean
+.PHONY: train test soak fuzz lint clean
 
 train: $(VENV)/installed
 	$(VENV)/bin/python -m train --config $(CONFIG) $(ARGS)
 
 test: $(VENV)/installed-test lint
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
+
+# The long versions of tests/test_reliability.py and tests/test_fuzz.py; docs/reliability.md notes the figures.
+soak: $(VENV)/installed-test
+	SOAK_KILLS=20 SOAK_STEPS=2000 $(VENV)/bin/python -m pytest -s tests/test_reliability.py $(ARGS)
+
+fuzz: $(VENV)/installed-test
+	FUZZ_EXAMPLES=3000 $(VENV)/bin/python -m pytest tests/test_fuzz.py $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 KILLS = int(os.environ.get('SOAK_KILLS', '3'))
 SEED = int(os.environ.get('SOAK_SEED', '0'))
 # Well over what a start takes on a busy machine.
-PATIENCE = 120
+PATIENCE = 500
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import pathlib
 import pickle
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -168,6 +168,13 @@ class IdxFiles:
         raise UserError(f'{file} is missing, gzipped or not; fetch the data set again')
 
 
+def _blocks(stream: Any, limit: int) -> Iterator[bytes]:
+    """What is left of a stream, at most `limit` bytes of it."""
+    while limit and (block := stream.read(min(limit, 2**20))):
+        limit -= len(block)
+        yield block
+
+
 def read_idx(file: pathlib.Path, dimensions: int) -> np.ndarray:
     """The uint8 array in an idx file, which is gzipped if its name ends in .gz."""
     opening: Callable = gzip.open if file.suffix == '.gz' else open
@@ -180,8 +187,10 @@ def read_idx(file: pathlib.Path, dimensions: int) -> np.ndarray:
                 raise UserError(
                     f'{file}: expected the magic number {expected:#06x}, got {magic:#06x}; {AGAIN}'
                 )
-            size = math.prod(shape)
-            data = stream.read(size + 1)
+            if not (size := math.prod(shape)):
+                raise UserError(f'{file}: expected images or labels, got an array of shape {shape}; {AGAIN}')
+            # Block by block: a header that claims too much must not become memory.
+            data = b''.join(_blocks(stream, size + 1))
     except UserError:
         raise
     except (OSError, EOFError, struct.error, zlib.error) as error:
