@@ -22,6 +22,7 @@ CASES = {
         'optimizer.momentum': 0.9,
         'data.augment.brightness': 0.1,
         'log.tensorboard': True,
+        'data.placement': 'stream',
     },
     'candidates': {
         'model': {

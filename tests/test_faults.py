@@ -336,7 +336,7 @@ class Limit(contextlib.AbstractContextManager):
 
 @pytest.fixture
 def _left_open():
-    """orbax leaves coroutines and an event loop behind where a save failed; they go here, not in a later test."""
+    """orbax leaves coroutines and an event loop behind where a save failed; collected here."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -346,9 +346,11 @@ def _left_open():
 
 
 LEFT_OPEN = pytest.mark.usefixtures('_left_open')
+IGNORED = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
 @LEFT_OPEN
+@IGNORED
 @pytest.mark.parametrize('tensorboard', [False, True])
 def test_a_file_that_may_not_grow(copy, shared, tensorboard):
     longer = config(shared, epochs=6, log__tensorboard=tensorboard)
@@ -376,6 +378,7 @@ def small_disk(tmp_path):
 
 
 @LEFT_OPEN
+@IGNORED
 @pytest.mark.parametrize('tensorboard', [False, True])
 def test_a_full_disk(small_disk, shared, tensorboard):
     with pytest.raises(

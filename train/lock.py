@@ -15,11 +15,13 @@ NAME = '.lock'
 class Lock:
     """A lock that is held on a workdir."""
 
-    def __init__(self, path: pathlib.Path, file: IO[str]):
+    def __init__(self, path: pathlib.Path, file: IO[str] | None):
         self.path, self.file = path, file
 
     def check(self) -> None:
         """Raises `UserError` if the workdir has been removed or replaced since it was locked."""
+        if self.file is None:
+            return
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self.file.fileno()))
         except OSError:
@@ -32,10 +34,16 @@ class Lock:
 
 
 @contextlib.contextmanager
-def hold(workdir: pathlib.Path) -> Iterator[Lock]:
-    """Creates `workdir` and holds its lock; a `UserError` names the process that has it already."""
+def hold(workdir: pathlib.Path, *, first: bool = True) -> Iterator[Lock]:
+    """Creates `workdir` and holds its lock; a `UserError` names the process that has it already.
+
+    Of several processes that train together only the first holds it.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / NAME
+    if not first:
+        yield Lock(path, None)
+        return
     # The file stays: removing it would let two processes lock two different files of one name.
     with path.open('a+') as file:
         try:

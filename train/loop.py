@@ -14,7 +14,7 @@ import jax
 import flaxnets
 from flaxnets.errors import UserError
 from train import config as options
-from train import experiment, faults, lock, parallel, stopping
+from train import experiment, faults, lock, parallel, processes, stopping
 from train.checkpoint import Checkpoints, match, match_data, versions, write_json
 from train.data import pipeline
 from train.experiment import Experiment
@@ -59,11 +59,12 @@ def _run(config: options.ConfigDict, workdir: pathlib.Path, stop: Stop, changes:
         splits['validation'] = experiment.load_split(config, 'validation')
     exp = Experiment.create(config, splits)
 
-    with lock.hold(workdir) as held, contextlib.ExitStack() as stack:
+    with lock.hold(workdir, first=processes.first()) as held, contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, metric=config.checkpoint.metric)
         stack.callback(checkpoints.close)
-        write_json(workdir / 'config.json', config.to_dict())
-        reporter = Reporter(workdir, tensorboard=config.log.tensorboard)
+        if processes.first():
+            write_json(workdir / 'config.json', config.to_dict())
+        reporter = Reporter(workdir, tensorboard=config.log.tensorboard, quiet=not processes.first())
         stack.callback(reporter.close)
         introduce(exp, reporter, workdir)
         if config.deterministic:
@@ -190,7 +191,7 @@ class Trainer:
             if unread is not None:
                 self.read(*unread)
             unread, self.step = (self.step, metrics), stop
-            if self.step < end and (self.save_due() or self.stop.signum):
+            if self.step < end and (self.save_due() or self.stopped()):
                 self.read(*unread)
                 unread = None
                 self.sums['seconds'] += time.monotonic() - started
@@ -217,7 +218,7 @@ class Trainer:
         if self.step >= self.total:
             return True
         if unit == 'minute':
-            return time.monotonic() - self.saved >= 60 * amount
+            return bool(processes.largest(time.monotonic() - self.saved >= 60 * amount))
         interval = int(amount) * (self.exp.spe if unit == 'epoch' else 1)
         return self.step % interval == 0
 
@@ -240,6 +241,9 @@ class Trainer:
 
     def pace(self, steps: int) -> None:
         """Adapts the chunk's length to how long `steps` took, now that their metrics are here."""
+        if processes.count() > 1:  # they must cut alike, and their clocks differ
+            self.chunk = self.config.log.every
+            return
         now = time.monotonic()
         seconds, self.paced = (now - self.paced) / steps, now
         self.chunk = min(max(int(CHUNK_SECONDS / max(seconds, 1e-6)), 1), self.config.log.every)
@@ -266,7 +270,7 @@ class Trainer:
             'learning_rate': float(self.exp.schedule(self.step - 1)),
         }
         try:
-            with self.stop.interruptible():
+            with self.stop.interruptible(processes.count() == 1):
                 scores = self.scores = self.evaluate(row)
         except Stopped:
             self.save(None)  # without its scores; they are computed when the run continues
@@ -278,7 +282,7 @@ class Trainer:
         self.sums = dict(NO_SUMS)
         self.lock.check()
         self.reporter.epoch(row, self.config.epochs)
-        if self.save_due() or self.is_best() or self.stop.signum:
+        if self.save_due() or self.is_best() or self.stopped():
             self.save(scores)
         self.leave_if_stopped()
 
@@ -299,6 +303,11 @@ class Trainer:
         key = f'{self.held_out}_{self.config.checkpoint.metric}'
         best = min if self.config.checkpoint.metric == 'loss' else max
         return self.history[-1][key] == best(row[key] for row in self.history)
+
+    def stopped(self) -> bool:
+        """Whether a signal has come, to any of the processes."""
+        self.stop.signum = processes.largest(self.stop.signum)
+        return bool(self.stop.signum)
 
     def leave_if_stopped(self) -> None:
         """Ends the run, saved, where a signal has asked for it."""
