@@ -28,7 +28,7 @@ class Dropout(nnx.Module):
     ) -> Float[Array, 'batch *rest']:
         if self.deterministic or self.rate == 0:
             return x
-        if rngs is None or 'dropout' not in rngs:
+        if rngs is None or not ('dropout' in rngs or 'default' in rngs):
             raise UserError(
                 'dropout: training needs a random stream; call model(images, rngs=nnx.Rngs(dropout=0))'
             )
