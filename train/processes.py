@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from flaxnets.errors import UserError
 
 # What mpirun and srun tell each task they start, by the name of its total.
 LAUNCHERS = {'SLURM_NTASKS': 'SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RANK'}
-# How long a process that has failed stays to let the others read why.
+# Seconds that a process which has failed gives the others to fail in the same way.
 FAREWELL = 3.0
 
 
@@ -41,35 +41,31 @@ def first() -> bool:
     return index() == 0
 
 
-def of_first(value: float) -> float:
-    """The first process's value, in all of them."""
-    return value if count() == 1 else float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+def largest(value: int) -> int:
+    """The largest of the processes' values, in all of them."""
+    return value if count() == 1 else int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def any_of(value: bool) -> bool:
-    """Whether it is true in any process."""
-    return value if count() == 1 else bool(multihost_utils.process_allgather(np.bool_(value)).any())
-
-
-def agree(**facts: Any) -> None:
-    """Raises a `UserError` in all processes where one of them has other `facts` than the first."""
+def agree(facts: Mapping[str, Any]) -> None:
+    """Raises a `UserError`, in all processes, where one of them has other facts than the first."""
     if count() == 1:
         return
-    text = json.dumps(facts, default=str).encode()
-    length = int(multihost_utils.process_allgather(np.int32(len(text))).max())
-    padded = np.frombuffer(text.ljust(length), np.uint8)
+    text = json.dumps(dict(facts), default=str).encode()
+    padded = np.frombuffer(text.ljust(largest(len(text))), np.uint8)
     everyones = [json.loads(bytes(row)) for row in multihost_utils.process_allgather(padded)]
     for other, theirs in enumerate(everyones):
         for key in everyones[0] | theirs:
-            here, there = everyones[0].get(key), theirs.get(key)
-            if here != there:
+            one, another = everyones[0].get(key), theirs.get(key)
+            if one != another:
                 raise UserError(
-                    f'processes disagree about {key}: {here!r} in process 0, {there!r} in process {other}; '
+                    f'processes disagree about {key}: {one!r} in process 0, {another!r} in process {other}; '
                     'start all of them with the same command, on the same files'
                 )
 
 
-def requested(coordinator: str | None, processes: int | None, process_id: int | None) -> dict[str, Any] | None:
+def requested(
+    coordinator: str | None, processes: int | None, process_id: int | None
+) -> dict[str, Any] | None:
     """What to start JAX's distributed runtime with; None for a program of one process.
 
     Flags come first, then JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then what SLURM
@@ -117,80 +113,78 @@ def _number(variable: str) -> int | None:
     return int(text)
 
 
-@contextlib.contextmanager
-def together(request: Mapping[str, Any] | None, *, timeout: int) -> Iterator[None]:
-    """Runs its body as one of several processes, or alone where `request` is None.
-
-    Whatever ends one process ends the others: at once where a sum over processes notices, else within
-    `timeout` seconds, after which a silent process counts as dead. All then exit with an error.
-    """
-    if request is None:
-        yield
-        return
-    start(request, timeout)
-    try:
-        yield
-    except UserError as error:
-        end(f'error: {" ".join(str(error).split())}', 2)
-    except jax.errors.JaxRuntimeError as error:
-        reason = str(error).splitlines()[0]
-        end(
-            f'error: process {index()} of {count()} stopped, most likely because another one did: {reason} '
-            'Look at the output of the others; the same command continues from the last checkpoint',
-            3,
-        )
-    except SystemExit:
-        raise
-    except BaseException:
-        end(traceback.format_exc(), 1)
-    jax.distributed.shutdown()
-
-
 def start(request: Mapping[str, Any], timeout: int) -> None:
-    """Meets the other processes; ends this one with a line where they do not come in time."""
-    # The runtime would take SIGTERM for itself, which this program handles.
+    """Meets the other processes; ends this one, with a line, where they do not come within `timeout` s.
+
+    Later a process that is silent for as long counts as dead, which ends the others.
+    """
+    # The runtime would take SIGTERM for itself; the loop listens to it, and tells the other processes.
     jax.config.update('jax_enable_preemption_service', False)
     where = request.get('coordinator_address') or 'the address that the launcher names'
-    watch = threading.Timer(
-        timeout,
-        end_now,
-        (
-            f'error: not all processes met at {where} within {timeout} s: expected '
-            f'{request.get("num_processes") or "all"} of them; look at the output of the others, check the '
-            'address, or give them longer with --process_timeout',
-            2,
-        ),
+    message = (
+        f'error: processes: expected {request.get("num_processes") or "all"} to meet at {where} within '
+        f'{timeout} s; look at the output of the others, or give them longer with --process_timeout'
     )
+    # JAX would end the process too, but with a stack trace of its own insides.
+    watch = threading.Timer(timeout, _end_now, (message, 2))
     watch.daemon = True
     watch.start()
     try:
         jax.distributed.initialize(
             **request,
-            # Longer than the watch, whose message is one line; JAX's own ends the process with a stack.
             initialization_timeout=timeout + 60,
             heartbeat_timeout_seconds=timeout,
             shutdown_timeout_seconds=timeout,
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f'processes: JAX could not start its distributed runtime: {reason}') from error
+        raise UserError(f'processes: JAX cannot start its distributed runtime: {reason}') from error
     finally:
         watch.cancel()
 
 
-def end(message: str, code: int) -> None:
-    """Says why and ends the process, the others with it."""
-    print(message, file=sys.stderr, flush=True)
-    # Where all processes fail alike they part in order; where one fails alone it does not wait for long.
-    watch = threading.Timer(FAREWELL, os._exit, (code,))
-    watch.daemon = True
-    watch.start()
-    with contextlib.suppress(Exception):
-        jax.distributed.shutdown()
-    os._exit(code)
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turns the failure of a sum over processes into a `UserError`; one process alone has none."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if count() == 1:
+            raise
+        raise UserError(
+            f'process {index()} of {count()} lost another one, which says why in its own output: '
+            f'{str(error).splitlines()[0]}; the same command continues from the last checkpoint'
+        ) from error
 
 
-def end_now(message: str, code: int) -> None:
-    """As `end`, from another thread, while this process is inside JAX."""
-    os.write(2, f'{message}\n'.encode())
+def parted(command: Callable[[], int]) -> int:
+    """Runs a command to its exit code and takes leave of the other processes, if there are any.
+
+    Where all fail alike they part in order. One that fails alone does not wait for the others, which
+    end when they miss it.
+    """
+    try:
+        code = command()
+    except BaseException:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        code = 1
+    if not jax.distributed.is_initialized():
+        return code
+    if code:
+        watch = threading.Timer(FAREWELL, _end_now, ('', code))
+        watch.daemon = True
+        watch.start()
+    jax.distributed.shutdown()
+    if code:
+        _end_now('', code)
+    return code
+
+
+def _end_now(message: str, code: int) -> None:
+    """Ends the process, whatever it is in the middle of."""
+    sys.stdout.flush()
+    if message:
+        os.write(2, f'{message}\n'.encode())
     os._exit(code)
