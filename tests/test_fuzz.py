@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import runs
 import safetensors.numpy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flaxnets import interop
@@ -310,6 +310,8 @@ VALUES = st.sampled_from(
 
 
 @fuzz(300)
+@example(overrides=[('checkpoint.every', 'nan')])
+@example(overrides=[('checkpoint.every', 'inf steps')])
 @given(overrides=st.lists(st.tuples(KEYS | TEXT, VALUES | TEXT), min_size=1, max_size=3))
 def test_config_overrides(overrides):
     command = ['train', '--config', f'{runs.ROOT}/configs/branching_attn.py:digits']

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -249,9 +250,9 @@ def every(text: str) -> tuple[float, str]:
     try:
         amount = float(number)
     except ValueError:
-        amount = 0
-    whole = unit == 'minute' or amount == int(amount)
-    if unit not in ('epoch', 'step', 'minute') or amount <= 0 or not whole:
+        amount = 0.0
+    whole = unit == 'minute' or amount.is_integer()
+    if unit not in ('epoch', 'step', 'minute') or not 0 < amount < math.inf or not whole:
         expected = (
             "a whole number of epochs or steps, or minutes, such as '1 epoch', '500 steps', '10 minutes'"
         )
