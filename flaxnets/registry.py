@@ -88,7 +88,7 @@ MODELS: dict[str, Entry] = {
     'vit': Entry(ViT, 'seed 003', 'a small vision transformer, each head on its own channels'),
     'profiled_cnn': Entry(ProfiledCNN, 'seed 003', 'five convolutions with batch norm; pruned, four'),
     'vgg16': Entry(VGG16, 'seed 003', "torchvision's VGG16; pruned, without its second convolution"),
-    'mlp': Entry(MLP, 'seed 004', 'two hidden layers'),
+    'mlp': Entry(MLP, 'seed 004', 'fully connected, two hidden layers'),
     'mnist_cnn': Entry(MNISTCNN, 'seed 004', 'three convolutions; residual, pooling and activation variants'),
 }
 
