@@ -311,6 +311,7 @@ VALUES = st.sampled_from(
 
 @fuzz(300)
 @example(overrides=[('checkpoint.every', 'nan')])
+@example(overrides=[('data.std', '(1,"a")'), ('data.mean', '(1,2)')])
 @example(overrides=[('checkpoint.every', 'inf steps')])
 @given(overrides=st.lists(st.tuples(KEYS | TEXT, VALUES | TEXT), min_size=1, max_size=3))
 def test_config_overrides(overrides):

@@ -287,6 +287,9 @@ def default_workdir(config: ConfigDict, name: str, argument: str = '') -> pathli
 def _check_together(config: ConfigDict) -> None:
     """Options that only make sense in company."""
     every(config.checkpoint.every)
+    for key in ('mean', 'std'):
+        if not all(type(value) in (int, float) and math.isfinite(value) for value in config.data[key]):
+            raise UserError(f'config.data.{key}: expected numbers, one a channel, got {config.data[key]}')
     if len(config.data.mean) != len(config.data.std):
         raise UserError(
             f'config.data.std: expected as many values as data.mean, {len(config.data.mean)}, '
