@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from flaxnets.errors import UserError
 from train import config as options
-from train import manifest
+from train import manifest, processes
 from train.state import TrainState
 
 PACKAGES = ('flaxnets', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -72,12 +72,13 @@ class Checkpoints:
                 f'no checkpoint of {self.folder.parent} is whole: {"; ".join(damaged.values())}. '
                 'Restore them from a copy, or start anew in another --workdir'
             )
+        processes.largest(0)  # all have looked before the first one deletes
         newest = max(set(there) - set(damaged), default=0)
         for step, what in damaged.items():
             fate = 'not used' if read_only else 'deleted'
             fate += f'; the newest whole one is {newest}' if step > newest else ''
             warnings.warn(f'checkpoint {step} is damaged ({what}): {fate}', RuntimeWarning, stacklevel=3)
-            if not read_only:
+            if not read_only and processes.first():
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
         return damaged
 

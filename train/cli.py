@@ -1,5 +1,6 @@
 """From the command line to a checked config, and from a user's mistake to one line."""
 
+import argparse
 import os
 import pathlib
 import re
@@ -16,7 +17,7 @@ from ml_collections import config_flags
 from flaxnets import registry
 from flaxnets.errors import UserError
 from train import config as options
-from train import stopping
+from train import processes, stopping
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
@@ -25,6 +26,10 @@ USAGE = """Train an image classifier; run the same command again to resume.
   --config   a file of configs/, with a variation such as :digits or :digits,layers=4
   --workdir  where everything goes (default: runs/<config>-<variation>-<hash>)
   --options  list every --config.KEY with its default and meaning
+
+  --coordinator HOST:PORT --processes N --process_id I   one of N processes that train together; SLURM's
+             and Open MPI's tasks need none of them. --processes 0: JAX finds out itself (TPU pods)
+  --process_timeout SECONDS   after which a silent process counts as dead (default: 100)
 
   python -m train --config configs/branching_attn.py:digits
   python -m train --config configs/branching_attn.py --config.epochs=5 --config.data.data_dir=~/data
@@ -42,19 +47,40 @@ def main(argv: Sequence[str]) -> int:
         for key, option in options.OPTIONS.items():
             print(f'--config.{key}={option.default!r}\n    {option.expected()}: {option.meaning}')
         return 0
-    return guarded(train, argv)
+    return processes.parted(lambda: guarded(train, argv))
 
 
 def train(argv: Sequence[str]) -> None:
     """Parses the flags and trains."""
+    argv, flags = process_flags(argv)
     config, workdir = parse(argv)
     if config.deterministic:
-        flags = os.environ.get('XLA_FLAGS', '')
-        os.environ['XLA_FLAGS'] = f'{flags} {options.DETERMINISTIC_FLAG}=true'
+        before = os.environ.get('XLA_FLAGS', '')
+        os.environ['XLA_FLAGS'] = f'{before} {options.DETERMINISTIC_FLAG}=true'
     from train import loop  # after the flags: JAX takes a second to import
 
+    request = processes.requested(flags.coordinator, flags.processes, flags.process_id)
+    if request is not None:
+        processes.start(request, flags.process_timeout)
     with stopping.signals(own_process=True) as stop:
         loop.run(config, workdir, stop=stop)
+
+
+PROCESS_FLAGS = {'coordinator': None, 'processes': None, 'process_id': None, 'process_timeout': 100}
+
+
+def process_flags(argv: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
+    """The other flags, and those that say which process of several this is."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, default in PROCESS_FLAGS.items():
+        parser.add_argument(f'--{name}', default=default, type=str if name == 'coordinator' else int)
+    try:
+        found, rest = parser.parse_known_args(argv[1:])
+    except argparse.ArgumentError as error:
+        raise UserError(f'{error.argument_name}: {error.message}') from error
+    if found.process_timeout < 1:
+        raise UserError(f'--process_timeout: expected at least 1 second, got {found.process_timeout}')
+    return [argv[0], *rest], found
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -140,7 +166,7 @@ def _explained(error: BaseException, argv: Sequence[str]) -> str:
         if isinstance(cause, UserError) and 'Traceback' not in str(cause):
             return str(cause)
     if isinstance(error, flags.UnrecognizedFlagError):
-        near = registry.near(error.flagname, ['config', 'workdir', 'help', 'options'])
+        near = registry.near(error.flagname, ['config', 'workdir', 'help', 'options', *PROCESS_FLAGS])
         return f'--{error.flagname}: there is no such option. {near} Settings are --config.KEY=VALUE'
     override = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL)
     if override:

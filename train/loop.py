@@ -7,7 +7,7 @@ import os
 import pathlib
 import statistics
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -42,11 +42,13 @@ def run(
     """
     config = options.validate(config)
     workdir = pathlib.Path(workdir or options.default_workdir(config, config.model.name)).expanduser()
-    with faults.explained(config, workdir):
+    with faults.explained(config, workdir), processes.explained():
+        agree(config, workdir)
         changes = match(workdir, config)
         if (summary := finished(workdir, config)) is not None:
-            print(f'{workdir} is finished: {config.epochs} epochs, {score_line(summary)}')
-            print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
+            if processes.first():
+                print(f'{workdir} is finished: {config.epochs} epochs, {score_line(summary)}')
+                print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
             return summary
         listening = stopping.signals() if stop is None else contextlib.nullcontext(stop)
         with experiment.precision(config), listening as stop:
@@ -57,6 +59,7 @@ def _run(config: options.ConfigDict, workdir: pathlib.Path, stop: Stop, changes:
     splits = {'train': experiment.load_split(config, 'train'), 'test': experiment.load_split(config, 'test')}
     if config.data.validation:
         splits['validation'] = experiment.load_split(config, 'validation')
+    processes.agree({f'the {split} images': images.fingerprint for split, images in splits.items()})
     exp = Experiment.create(config, splits)
 
     with lock.hold(workdir, first=processes.first()) as held, contextlib.ExitStack() as stack:
@@ -72,6 +75,14 @@ def _run(config: options.ConfigDict, workdir: pathlib.Path, stop: Stop, changes:
         for change in changes:
             reporter.line(change)
         return Trainer(exp, checkpoints, reporter, held, stop).run()
+
+
+def agree(config: options.ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises a `UserError` where processes have started with different configs, folders or versions."""
+    places = ('data.data_dir', 'data.cache_dir')
+    facts = {f'config.{key}': value for key, value in options.flatten(config).items() if key not in places}
+    there = [str(path.name) for path in sorted((workdir / 'checkpoints').glob('*'))]
+    processes.agree(facts | {'--workdir': workdir.resolve(), f'what {workdir} holds': there} | versions())
 
 
 def finished(workdir: pathlib.Path, config: options.ConfigDict) -> dict[str, Any] | None:
@@ -186,17 +197,19 @@ class Trainer:
             stop = min(end, self.next_stop())
             chunk = rows[self.step - epoch * self.exp.spe : stop - epoch * self.exp.spe]
             # Until something is unsaved a signal need not wait: the first chunk compiles for long.
-            with self.stop.interruptible(self.step == self.saved_step):
+            nothing_unsaved = self.step == self.saved_step and processes.count() == 1
+            with self.stop.interruptible(nothing_unsaved):
                 self.state, metrics = self.exp.runner.train(self.state, data, chunk)
             if unread is not None:
                 self.read(*unread)
             unread, self.step = (self.step, metrics), stop
-            if self.step < end and (self.save_due() or self.stopped()):
+            if self.step < end and ((stopped := self.stopped()) or self.save_due()):
                 self.read(*unread)
                 unread = None
                 self.sums['seconds'] += time.monotonic() - started
                 self.save(None)
-                self.leave_if_stopped()
+                if stopped:
+                    self.leave()
                 started = time.monotonic()
         if unread is not None:
             self.read(*unread)
@@ -274,17 +287,18 @@ class Trainer:
                 scores = self.scores = self.evaluate(row)
         except Stopped:
             self.save(None)  # without its scores; they are computed when the run continues
-            self.leave_if_stopped()
-            raise
+            self.leave()
         row['seconds'] = sums['seconds']
         row['images_per_second'] = sums['images'] / max(sums['seconds'], 1e-9)
         self.history.append(row)
         self.sums = dict(NO_SUMS)
         self.lock.check()
         self.reporter.epoch(row, self.config.epochs)
-        if self.save_due() or self.is_best() or self.stopped():
+        stopped = self.stopped()
+        if self.save_due() or self.is_best() or stopped:
             self.save(scores)
-        self.leave_if_stopped()
+        if stopped:
+            self.leave()
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """The held-out scores; adds them, and those of the other evaluations asked for, to the row."""
@@ -309,11 +323,10 @@ class Trainer:
         self.stop.signum = processes.largest(self.stop.signum)
         return bool(self.stop.signum)
 
-    def leave_if_stopped(self) -> None:
-        """Ends the run, saved, where a signal has asked for it."""
-        if self.stop.signum:
-            self.checkpoints.wait()
-            raise Stopped(self.stop.signum, f': saved at step {self.step} of {self.total} in {self.workdir}')
+    def leave(self) -> NoReturn:
+        """Ends the run, whose state has been saved, as a signal has asked."""
+        self.checkpoints.wait()
+        raise Stopped(self.stop.signum, f': saved at step {self.step} of {self.total} in {self.workdir}')
 
     def save(self, scores: dict[str, Any] | None) -> None:
         """A checkpoint of this step; with the held-out scores at the end of an epoch."""
