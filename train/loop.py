@@ -334,9 +334,9 @@ class Trainer:
         best = min if self.config.checkpoint.metric == 'loss' else max
         meta = {
             'config': self.config.to_dict(),
-            'history': self.history,
+            'history': list(self.history),  # copies: orbax writes them while the next steps add to these
             'best': {key: best((row[key] for row in self.history), default=None)},
-            'sums': self.sums,
+            'sums': dict(self.sums),
             'data': self.fingerprints(),
             'versions': versions(),
         }
