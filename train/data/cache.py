@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from flaxnets.errors import UserError
-from train.data.imageset import ImageSet, checksum, finish_checksum
+from train.data.imageset import ImageSet, finish_checksum
 from train.data.records import Records, check_labels, fitted, in_memory
 
 FORMAT = 1  # raise it when what is stored for the same key changes
@@ -85,13 +85,24 @@ def _open(entry: pathlib.Path, name: str, split: str) -> ImageSet | None:
         names = tuple(meta['class_names'])
         images = np.load(entry / 'images.npy', mmap_mode='r', allow_pickle=False)
         labels = np.load(entry / 'labels.npy', allow_pickle=False)
-        intact = checksum(images, labels, names) == meta['sha256']
+        intact = _file_checksum(entry / 'images.npy', images, labels, names) == meta['sha256']
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         intact = False
     if not intact:
         warnings.warn(f'{entry} is corrupt: decoding {name} {split} again', RuntimeWarning, stacklevel=3)
         return None
     return ImageSet(images, labels, names, name, split, meta['sha256'][:16])
+
+
+def _file_checksum(file: pathlib.Path, images: np.memmap, labels: np.ndarray, names: tuple[str, ...]) -> str:
+    """`checksum`, the pixels read from the file: through the map, they would stay in the process's memory."""
+    digest = hashlib.sha256()
+    with file.open('rb') as stream:
+        stream.seek(images.offset)
+        while block := stream.read(2**22):
+            digest.update(block)
+    finish_checksum(digest, images.shape, labels, names)
+    return digest.hexdigest()
 
 
 def _write(entry: pathlib.Path, records: Records, size: tuple[int, int] | None, channels: int) -> None:
