@@ -114,6 +114,8 @@ def _watch(read_end: int, stop: Stop) -> None:
             interrupts += signum == signal.SIGINT
             if interrupts > 1:
                 end_process(signum, 'stopped at once: the steps since the last checkpoint are lost')
+            if not stop.raises:
+                os.write(2, b'finishing the step and saving; Ctrl-C again stops at once\n')
 
 
 def end_process(signum: int, why: str) -> None:
