@@ -65,13 +65,8 @@ def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
     `load_state_dict(..., strict=True)` takes them, except where the published layer owns a 1x1
     convolution that it does not use (see `layers/tokens.py`): `strict=False` there.
     """
-    values = state_dicts.flat_state(model)
-    result: dict[str, np.ndarray] = {}
-    for row in torch_maps.rows(model):
-        arrays = row.layout.to_torch(np.asarray(values[row.flax][...]), len(row.torch))
-        # Copies, contiguous and writable: what PyTorch shares is the reader's own.
-        result |= {key: np.array(array, order='C') for key, array in zip(row.torch, arrays, strict=True)}
-    return result
+    values = {path: variable[...] for path, variable in state_dicts.flat_state(model).items()}
+    return state_dicts.published(torch_maps.rows(model), values)
 
 
 @dataclasses.dataclass(frozen=True)

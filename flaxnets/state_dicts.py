@@ -204,6 +204,15 @@ def converted(
     }
 
 
+def published(rows: Iterable[torch_maps.Row], values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """{published key: array in PyTorch's layout} of {path: value}; copies, contiguous and writable."""
+    result: dict[str, np.ndarray] = {}
+    for row in rows:
+        arrays = row.layout.to_torch(np.asarray(values[row.flax]), len(row.torch))
+        result |= {key: np.array(array, order='C') for key, array in zip(row.torch, arrays, strict=True)}
+    return result
+
+
 def expected_shapes(
     model: nnx.Module, rows: Iterable[torch_maps.Row]
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

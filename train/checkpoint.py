@@ -13,6 +13,7 @@ import warnings
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -112,6 +113,21 @@ class Checkpoints:
     def meta(self, step: int) -> dict[str, Any]:
         """What stands beside the state of `step`."""
         return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+
+    def values(self, step: int) -> dict[str, np.ndarray]:
+        """Parameters and running statistics of `step` by path, whatever model and devices they are of."""
+        folder = self.folder / str(step) / 'state'
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            there = checkpointer.metadata(folder).item_metadata.tree
+            wanted = {part: there[part] for part in ('params', 'stats')}
+            kind = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            args = ocp.args.PyTreeRestore(wanted, restore_args=kind, partial_restore=True)
+            restored = checkpointer.restore(folder, args=args)
+        return restored['params'] | restored['stats']
+
+    def scores(self, step: int) -> dict[str, float]:
+        """Held-out accuracy, macro F1 (both in percent) and loss of `step`; none inside an epoch."""
+        return self.manager.metrics(step) or {}
 
     def find(self, which: str) -> int:
         """The step that 'best', 'last' or a number means; a `UserError` where there is none."""

@@ -90,6 +90,8 @@ OPTIONS: dict[str, Option] = {
     'optimizer.b2': Option(0.999, 'decay of the second moment', low=0, high=0.999999),
     'optimizer.eps': Option(1e-8, 'added to the root of the second moment', low=0),
     'optimizer.clip_norm': Option(0.0, 'largest norm of the gradient; 0: no limit', low=0),
+    'optimizer.accumulate': Option(1, 'batches whose gradients make one update', low=1),
+    'optimizer.freeze': Option('', 'parameters that stay as they are: a path, key, or regular expression'),
     'optimizer.ema': Option(
         0.0, 'decay of averaged parameters, evaluated beside; 0: off', low=0, high=0.999999
     ),
@@ -102,6 +104,9 @@ OPTIONS: dict[str, Option] = {
     'schedule.decay_epochs': Option(30.0, 'epochs between the factors (step, exponential)', low=0),
     'schedule.final': Option(0.0, 'cosine ends at this share of the peak', low=0, high=1),
     'schedule.peak': Option(0.3, 'share of one_cycle that rises', low=0, high=1),
+    'init_from.path': Option('', 'weights to start from: a run, .pt, .pth or .safetensors; empty: none'),
+    'init_from.skip': Option('', 'values that start fresh: a path, key, or regular expression'),
+    'init_from.optimizer': Option(False, "take over the moments of PyTorch's optimiser too"),
     'checkpoint.every': Option('1 epoch', 'N epochs, N steps or N minutes'),
     'checkpoint.keep': Option(2, 'newest checkpoints to keep, beside the best', low=1),
     'checkpoint.metric': Option(
@@ -304,6 +309,11 @@ def _check_together(config: ConfigDict) -> None:
         )
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError('config.optimizer.nesterov: expected a momentum above 0 beside it, got momentum 0')
+    for key in ('skip', 'optimizer'):
+        if config.init_from[key] and not config.init_from.path:
+            raise UserError(
+                f'config.init_from.{key}: expected init_from.path beside it, the weights it is about'
+            )
     unused = {'adam': ('momentum', 'nesterov'), 'adamw': ('momentum', 'nesterov'), 'sgd': ()}
     for key in unused[config.optimizer.name]:
         if config.optimizer[key]:

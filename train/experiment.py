@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 import flaxnets
+from flaxnets import state_dicts
 from flaxnets.errors import UserError
 from train import data, metrics, optim, parallel, state, step
 from train.config import ConfigDict, model_options
@@ -73,9 +74,10 @@ class Experiment:
         model = create_model(config, first)
         structure, params, stats = state.split(model)
         spe = pipeline.steps_per_epoch(len(first), config.data.batch_size)
-        optimizer = optim.create(config, steps_per_epoch=spe, fixed=state.without_gradient(model))
-        options = model_options(config)
-        num_classes = options.get('num_classes', len(first.class_names))
+        frozen = frozen_parameters(config, model)
+        fixed = state.without_gradient(model) | frozen
+        optimizer = optim.create(config, steps_per_epoch=spe, fixed=fixed)
+        num_classes = arguments(config, first)['num_classes']
         task = step.Task(
             structure=structure,
             optimizer=optimizer,
@@ -86,6 +88,7 @@ class Experiment:
             ema=config.optimizer.ema,
             batch_statistics=config.evaluate_with_batch_statistics,
             axis_name=devices.axis_name,
+            frozen=frozen,
         )
         initial = state.create(params, stats, optimizer, seed=config.seed, ema=bool(config.optimizer.ema))
         needed = sum(s.images.nbytes + s.labels.nbytes for s in splits.values())
@@ -125,15 +128,9 @@ class Experiment:
         return images if isinstance(images, Resident) else images.batches(rows)
 
 
-def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
-    """The config's model for images like these; its options win over what the data suggest."""
+def arguments(config: ConfigDict, images: data.ImageSet) -> dict[str, Any]:
+    """What the config's model is built with for images like these; its options win over the data's."""
     shape = images.images.shape[1:]
-    dtypes = {
-        'float32': (jnp.float32, jnp.float32),
-        'bfloat16': (jnp.bfloat16, jnp.float32),
-        'float64': (jnp.float64, jnp.float64),
-    }
-    dtype, param_dtype = dtypes[config.precision]
     given: dict[str, Any] = {'num_classes': len(images.class_names), 'image_shape': shape}
     given |= model_options(config)
     if given['num_classes'] < len(images.class_names):
@@ -141,6 +138,18 @@ def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
             f'config.model.num_classes: expected at least the {len(images.class_names)} classes of '
             f'{images.name}, got {given["num_classes"]}'
         )
+    return given
+
+
+def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
+    """The config's model for images like these."""
+    given = arguments(config, images)
+    dtypes = {
+        'float32': (jnp.float32, jnp.float32),
+        'bfloat16': (jnp.bfloat16, jnp.float32),
+        'float64': (jnp.float64, jnp.float64),
+    }
+    dtype, param_dtype = dtypes[config.precision]
 
     def create() -> nnx.Module:
         rngs = nnx.Rngs(config.seed)
@@ -152,6 +161,21 @@ def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
         return nnx.jit(create)()
     except (TypeError, AttributeError) as error:  # an option of the wrong kind, such as a word for a pair
         raise UserError(f'config.model: {config.model.name} cannot be built with {given}: {error}') from error
+
+
+def frozen_parameters(config: ConfigDict, model: nnx.Module) -> frozenset[str]:
+    """The parameters that `optimizer.freeze` names; running statistics move on."""
+    if not config.optimizer.freeze:
+        return frozenset()
+    params = state.split(model)[1]
+    named = state_dicts.selected(model, [config.optimizer.freeze], option='config.optimizer.freeze')
+    frozen = named.intersection(params)
+    if len(frozen) in (0, len(params)):
+        which = 'all parameters' if frozen else 'no parameter'
+        raise UserError(
+            f'config.optimizer.freeze: {config.optimizer.freeze!r} names {which}; name those that stay'
+        )
+    return frozen
 
 
 def preparation(

@@ -1,6 +1,7 @@
 """A run, top to bottom: data, model, resume, epochs of chunks, evaluation, checkpoints, summary."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -13,8 +14,8 @@ import jax
 
 import flaxnets
 from flaxnets.errors import UserError
+from train import card, experiment, faults, init_from, lock, parallel, processes, stopping
 from train import config as options
-from train import experiment, faults, lock, parallel, processes, stopping
 from train.checkpoint import Checkpoints, match, match_data, versions, write_json
 from train.data import pipeline
 from train.experiment import Experiment
@@ -173,6 +174,9 @@ class Trainer:
         if not steps:
             if (self.workdir / 'metrics.jsonl').exists():
                 self.reporter.line(f'{self.workdir} holds no finished checkpoint: starting from step 0')
+            self.state, notes = init_from.start(self.config, self.exp.model, self.exp.initial)
+            for note in notes:
+                self.reporter.line(note)
             return
         meta = self.checkpoints.meta(steps[-1])
         for note in match_data(meta, self.fingerprints(), steps[-1]):
@@ -334,6 +338,7 @@ class Trainer:
         best = min if self.config.checkpoint.metric == 'loss' else max
         meta = {
             'config': self.config.to_dict(),
+            'card': dataclasses.asdict(card.create(self.config, self.exp.model, self.exp.sets['train'])),
             'history': list(self.history),  # copies: orbax writes them while the next steps add to these
             'best': {key: best((row[key] for row in self.history), default=None)},
             'sums': dict(self.sums),

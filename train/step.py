@@ -31,7 +31,7 @@ class Task:
 
     `prepare` maps a batch and a key (None: evaluation) to the model's input and to targets
     [batch, classes]. `num_labels` are the data's classes; a model may have more outputs. `axis_name`
-    is the mapped axis under `pmap`; None elsewhere.
+    is the mapped axis under `pmap`; None elsewhere. No gradient is computed for the parameters `frozen`.
     """
 
     structure: Structure
@@ -43,6 +43,7 @@ class Task:
     ema: float = 0.0
     batch_statistics: bool = False
     axis_name: str | None = None
+    frozen: frozenset[str] = frozenset()
 
     def sum(self, tree: Any) -> Any:
         """Adds over the devices that share a batch."""
@@ -72,6 +73,7 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
     count = task.sum(batch.mask.sum())
 
     def loss_fn(params: Values) -> tuple[Array, tuple[Array, Values]]:
+        params = {k: jax.lax.stop_gradient(v) if k in task.frozen else v for k, v in params.items()}
         model = task.structure.merge(params, state.stats)
         model.train()
         with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
@@ -81,9 +83,12 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
 
     (loss, (logits, stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     loss, gradients = task.sum((loss, gradients))
-    updates, opt_state = task.optimizer.update(gradients, state.opt_state, state.params)
+    rule = optax.with_extra_args_support(task.optimizer)
+    updates, opt_state = rule.update(gradients, state.opt_state, state.params, count=count)
     params = optax.apply_updates(state.params, updates)
     ema = optax.incremental_update(params, state.ema, 1 - task.ema) if task.ema else state.ema
+    if task.ema and isinstance(opt_state, optax.MultiStepsState):  # it follows updates, not batches
+        ema = jax.tree.map(lambda new, old: jnp.where(opt_state.mini_step, old, new), ema, state.ema)
     right = jnp.sum((logits.argmax(-1) == batch.label) * batch.mask)
     metrics = {
         'loss': loss,
