@@ -28,7 +28,7 @@ Position = Literal['cosine', 'learned']
 
 
 class PerHeadLinear(nnx.Module):
-    """Each head's own linear map: `[B, T, heads, e] -> [B, T, heads, e]`, with PyTorch's initial values."""
+    """Each head's own linear map: `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class PerHeadLinear(nnx.Module):
 
     def __call__(
         self, x: Float[Array, 'batch tokens heads features']
-    ) -> Float[Array, 'batch tokens heads features']:
+    ) -> Float[Array, 'batch heads tokens features']:
         dtype = self.dtype or jnp.result_type(x, self.kernel[...])
         kernel, bias = self.kernel[...].astype(dtype), self.bias[...].astype(dtype)
-        return jnp.einsum('bthi,hio->btho', x.astype(dtype), kernel) + bias
+        return jnp.einsum('bthi,hio->bhto', x.astype(dtype), kernel) + bias[:, None]
 
 
 class SlicedAttention(nnx.Module):
@@ -80,8 +80,8 @@ class SlicedAttention(nnx.Module):
     def __call__(self, x: Float[Array, 'batch tokens width']) -> Float[Array, 'batch tokens width']:
         slices = x.reshape(*x.shape[:2], self.heads, -1)
         q, k, v = self.query(slices), self.key(slices), self.value(slices)
-        similarity = jnp.einsum('bqhe,bkhe->bhqk', q, k) / math.sqrt(q.shape[-1])
-        return jnp.einsum('bhqk,bkhe->bqhe', jax.nn.softmax(similarity), v).reshape(x.shape)
+        similarity = jnp.einsum('bhqe,bhke->bhqk', q, k) / math.sqrt(q.shape[-1])
+        return jnp.einsum('bhqk,bhke->bqhe', jax.nn.softmax(similarity), v).reshape(x.shape)
 
 
 class Block(nnx.Module):
