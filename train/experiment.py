@@ -35,7 +35,7 @@ def precision(config: ConfigDict) -> Iterator[None]:
 def cache_compilations(config: ConfigDict) -> None:
     """Keeps compiled programs beside the decoded images, so that the next start does not compile again;
     JAX_COMPILATION_CACHE_DIR, where set, decides instead."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache_dir) / 'xla'))
         jax.config.update('jax_compilation_cache_max_size', 2**30)
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
@@ -105,7 +105,7 @@ class Experiment:
             model=model,
             devices=devices,
             runner=parallel.Runner(task, devices, chunk=config.log.every, layout=devices.layout(initial)),
-            schedule=optim.schedule(config, steps_per_epoch=spe),
+            schedule=optim.rate_of_step(config, steps_per_epoch=spe),
             initial=devices.place(initial),
             sets=splits,
             held=held,
