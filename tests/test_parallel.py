@@ -1,17 +1,23 @@
 """However many devices share a batch, and however they do, the same is computed."""
 
+import json
+import types
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import runs
 from flax import nnx
-from test_models import SMALL, VARIANTS
+from test_models import SMALL
 
 import flaxnets
+import train
+from flaxnets.errors import UserError
 from train import config as options
-from train import experiment, parallel, step
+from train import experiment, optim, parallel, processes, step
 from train import state as states
 from train.data import pipeline
 from train.data.pipeline import Resident
@@ -21,7 +27,8 @@ CASES = {
     name: (name, given | ({'num_layers': 1} if 'num_layers' in given else {}))
     for name, given in SMALL.items()
 }
-NORM = 'mnist_cnn', VARIANTS['mnist_cnn norm'][1]
+# Two layers are enough for batch norm and dropout as well.
+CASES['profiled_cnn'] = 'profiled_cnn', {'image_shape': (4, 5, 3), 'widths': (3, 4), 'hidden': (8, 7)}
 CLASSES, SIZE, BATCH, STEPS = 4, 21, 8, 10
 # Every model on a few and on all devices, by jit and by pmap; two of them, which together hold all that
 # could tell devices apart (batch norm, dropout, random candidates), every way.
@@ -36,7 +43,7 @@ def augmented(**changes):
     return config
 
 
-def setup(case, way, count, config, *, optimizer=None):
+def setup(case, way, count, config, *, optimizer=None, ema=0.0):
     """(runner, state on its devices, data) of a small model."""
     name, given = case
     dtype = jnp.float64 if config.precision == 'float64' else jnp.float32
@@ -52,9 +59,10 @@ def setup(case, way, count, config, *, optimizer=None):
         prepare=experiment.preparation(config, CLASSES, shape[-1], devices.axis_name),
         num_labels=CLASSES,
         num_classes=CLASSES,
+        ema=ema,
         axis_name=devices.axis_name,
     )
-    initial = states.create(params, stats, optimizer, seed=0, ema=False)
+    initial = states.create(params, stats, optimizer, seed=0, ema=bool(ema))
     rng = np.random.default_rng(0)
     data = Resident(
         jnp.asarray(rng.integers(0, 256, (SIZE, *shape)), jnp.uint8),
@@ -64,15 +72,19 @@ def setup(case, way, count, config, *, optimizer=None):
     return runner, devices.place(initial), devices.replicate(data)
 
 
-def trained(case, way, count, config, *, evaluate=False, **kwargs):
-    """(parameters and statistics, metrics[, evaluation]) after ten steps, each third on a partial batch."""
-    runner, state, data = setup(case, way, count, config, **kwargs)
-    epochs = [
-        pipeline.rows(pipeline.epoch_order(0, epoch, SIZE), BATCH, count) for epoch in range(-(-STEPS // 3))
-    ]
-    state, metrics = runner.train(state, data, np.concatenate(epochs)[:STEPS])
+def batches(batch_size, count):
+    """Four epochs, each of which ends with a partial batch."""
+    orders = [pipeline.epoch_order(0, epoch, SIZE) for epoch in range(4)]
+    return np.concatenate([pipeline.rows(order, batch_size, count) for order in orders])
+
+
+def trained(case, way, count, config, *, evaluate=False):
+    """(parameters and statistics, metrics[, evaluation]) after ten steps."""
+    runner, state, data = setup(case, way, count, config)
+    rows = batches(BATCH, count)
+    state, metrics = runner.train(state, data, rows[:STEPS])
     values = jax.device_get((state.params, state.stats)), parallel.read(metrics)
-    return (*values, runner.evaluate(state.params, state.stats, data, epochs[0])) if evaluate else values
+    return (*values, runner.evaluate(state.params, state.stats, data, rows[:3])) if evaluate else values
 
 
 agree = chex.assert_trees_all_close
@@ -89,17 +101,120 @@ def float64():
 def test_every_model_is_the_same_on_any_number_of_devices(case, monkeypatch):
     monkeypatch.setattr(parallel, 'SMALL', 16)
     full = case in IN_FULL
-    config = augmented() if full else options.defaults()
+    config = augmented() if case == 'cnn' else options.defaults()
     config.precision = 'float64'
-    expected = trained(CASES[case], 'single', 1, config, evaluate=full)
+    expected = trained(CASES[case], 'single', 1, config)
     for way, count in EVERY_WAY if full else WAYS:
-        got = trained(CASES[case], way, count, config, evaluate=full)
+        got = trained(CASES[case], way, count, config)
         agree(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_float32_and_mixed_images():
     config = augmented(mixup=0.5, cutmix=0.5, contrast=0.1, cutout=2)
-    expected = trained(NORM, 'single', 1, config)
+    expected = trained(CASES['mlp'], 'single', 1, config, evaluate=True)
     for way in ('jit', 'pmap'):
-        got = trained(NORM, way, 8, config)
+        got = trained(CASES['mlp'], way, 8, config, evaluate=True)
         agree(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures('float64')
+def test_accumulated_gradients_are_those_of_the_large_batch():
+    """Also where an epoch's last update has fewer batches, the last of them partial."""
+    config = options.defaults()
+    config.precision = 'float64'
+    config.epochs = 4
+    config.optimizer.clip_norm = 0.5
+    config.schedule.update({'name': 'cosine', 'unit': 'step', 'warmup_epochs': 1.0})
+    ends = []
+    for accumulate, size in ((1, 12), (3, 4)):
+        config.optimizer.accumulate = accumulate
+        rows = batches(size, 1)
+        optimizer = optim.create(config, steps_per_epoch=len(rows) // 4)
+        runner, state, data = setup(CASES['mlp'], 'single', 1, config, optimizer=optimizer, ema=0.9)
+        state, metrics = runner.train(state, data, rows)
+        rates = optim.rate_of_step(config, steps_per_epoch=len(rows) // 4)
+        ends.append((state.params, state.ema, [rates(step) for step in range(0, len(rows), accumulate)]))
+        losses = parallel.read(metrics)['loss'].reshape(4, -1)
+    large, small = ends
+    agree(small[:2], large[:2], rtol=1e-12, atol=1e-12)
+    assert losses[-1].mean() < losses[0].mean()
+
+
+def test_the_rate_of_a_step_is_that_of_its_update():
+    config = options.defaults()
+    config.epochs = 3
+    config.schedule.update({'name': 'cosine', 'unit': 'step'})
+    large = optim.rate_of_step(config, steps_per_epoch=2)
+    config.optimizer.accumulate = 3
+    small = optim.rate_of_step(config, steps_per_epoch=5)
+    updates = [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 5, 5]
+    assert [small(step) for step in range(15)] == [large(update) for update in updates]
+
+
+def test_divided_state_takes_a_part_of_the_memory(monkeypatch):
+    monkeypatch.setattr(parallel, 'SMALL', 64)
+    config = options.defaults()
+    case = 'mlp', {'image_shape': (8, 8, 1), 'hidden': (64, 64)}
+    runner, state, data = setup(case, 'fsdp', 8, config)
+    for _ in range(2):
+        on_one = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
+        assert on_one < 0.2 * sum(x.nbytes for x in jax.tree.leaves(state))
+        kernel = max(state.params.values(), key=lambda value: value.size)
+        assert parallel.AXIS in kernel.sharding.spec
+        state, _ = runner.train(state, data, batches(BATCH, 8)[:1])
+
+
+def test_a_checkpoint_continues_on_other_devices(tmp_path):
+    changes = {'epochs': 3, 'optimizer__name': 'sgd', 'optimizer__learning_rate': 0.1}
+    train.run(runs.digits(tmp_path, parallel='single', **changes), tmp_path / 'one')
+    for epochs, way, count in ((1, 'jit', 8), (2, 'single', 0), (3, 'fsdp', 4)):
+        parts = changes | {'epochs': epochs, 'parallel': way, 'devices': count}
+        summary = train.run(runs.digits(tmp_path, **parts), tmp_path / 'parts')
+        assert summary['devices'].startswith(f'{count or 1} x ')
+    one, parts = (
+        [json.loads(line) for line in (tmp_path / name / 'metrics.jsonl').read_text().splitlines()]
+        for name in ('one', 'parts')
+    )
+    for expected, got in zip(one, parts, strict=True):
+        for key in ('train_loss', 'test_loss'):
+            assert got[key] == pytest.approx(expected[key], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('way', 'count', 'message'),
+    [
+        ('jit', 9, 'config.devices: expected 1 to 8, the devices there are, or 0 for all of them, got 9'),
+        ('single', 2, 'config.devices: expected 0 or 1 beside parallel=single, got 2; use parallel=jit'),
+    ],
+)
+def test_devices_that_are_not_there(way, count, message):
+    with pytest.raises(UserError) as error:
+        parallel.Devices.create(way, count)
+    assert str(error.value) == message
+
+
+def test_a_batch_smaller_than_the_devices():
+    parallel.Devices.create('jit').check(7)
+    with pytest.raises(UserError, match=r'config\.data\.batch_size: expected at least 8, an image for each'):
+        parallel.Devices.create('pmap').check(7)
+
+
+@pytest.mark.parametrize(
+    ('way', 'count', 'owners', 'message'),
+    [
+        (
+            'single',
+            0,
+            [0, 0, 1, 1],
+            'config.parallel: expected jit, pmap or fsdp for 2 processes, got',
+        ),
+        ('jit', 2, [0, 0, 1, 1], 'config.devices: expected 0 or 4, all the devices of 2 processes, got 2'),
+        ('jit', 0, [0, 0, 1], 'processes: expected as many devices in each, got 2, 1'),
+    ],
+)
+def test_processes_that_cannot_share(monkeypatch, way, count, owners, message):
+    devices = [types.SimpleNamespace(process_index=owner, id=i) for i, owner in enumerate(owners)]
+    monkeypatch.setattr(jax, 'devices', lambda: devices)
+    monkeypatch.setattr(processes, 'count', lambda: 2)
+    with pytest.raises(UserError, match=message):
+        parallel.Devices.create(way, count)

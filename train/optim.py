@@ -1,5 +1,8 @@
 """Optimisers and schedules by name: optax, with PyTorch's meaning of each setting."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -16,6 +19,8 @@ def create(
 
     `fixed` names parameters that no gradient reaches; PyTorch leaves those alone, weight decay too.
     Weight decay is decoupled for adamw and added to the gradients for adam and sgd, as in torch.optim.
+    With `optimizer.accumulate` above 1, `steps_per_epoch` counts batches, and an update needs the `count`
+    of its batch's images beside the gradients.
     """
     options = config.optimizer
 
@@ -35,12 +40,66 @@ def create(
         ),
     }
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
-    rate = optax.scale_by_learning_rate(schedule(config, steps_per_epoch=steps_per_epoch))
-    return optax.chain(clip, *moments[options.name], rate)
+    updates = updates_per_epoch(config, steps_per_epoch)
+    rate = optax.scale_by_learning_rate(schedule(config, steps_per_epoch=updates))
+    rule = optax.chain(clip, *moments[options.name], rate)
+    return rule if options.accumulate == 1 else accumulated(rule, options.accumulate, steps_per_epoch)
+
+
+def updates_per_epoch(config: ConfigDict, steps_per_epoch: int) -> int:
+    """An epoch's updates: one for `optimizer.accumulate` batches, the last one perhaps for fewer."""
+    return -(-steps_per_epoch // config.optimizer.accumulate)
+
+
+def rate_of_step(config: ConfigDict, *, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of the update that a step's gradients go into."""
+    every, updates = config.optimizer.accumulate, updates_per_epoch(config, steps_per_epoch)
+    rate = schedule(config, steps_per_epoch=updates)
+
+    def at(step: int) -> Array:
+        epoch, within = divmod(step, steps_per_epoch)
+        return rate(epoch * updates + within // every)
+
+    return at
+
+
+def accumulated(
+    rule: optax.GradientTransformation, every: int, steps_per_epoch: int
+) -> optax.GradientTransformationExtraArgs:
+    """One update for `every` batches, with the mean gradient over all their images.
+
+    An epoch's last update takes the batches that are left, so that its updates are those of an epoch of
+    `every` times larger batches. What is added up are the sums over images, and the images: a batch that
+    is not full counts as much as the images it has.
+    """
+    updates = -(-steps_per_epoch // every)
+    left = steps_per_epoch - (updates - 1) * every
+
+    def mean(both: tuple[Values, Array], state: optax.OptState, params: Values | None = None) -> tuple:
+        sums, images = both
+        return rule.update(jax.tree.map(lambda x: x / images, sums), state, params)
+
+    adding = optax.MultiSteps(
+        optax.GradientTransformation(lambda both: rule.init(both[0]), mean),
+        lambda update: jnp.where(update % updates == updates - 1, left, every),
+        use_grad_mean=False,
+        accumulator_dtype=float,
+    )
+
+    def init(params: Values) -> optax.OptState:
+        return adding.init((params, jnp.zeros(())))
+
+    def update(
+        gradients: Values, state: optax.OptState, params: Values | None = None, *, count: Array, **_: Any
+    ) -> tuple[Values, optax.OptState]:
+        sums = jax.tree.map(lambda x: x * count.astype(x.dtype), gradients)
+        return adding.update((sums, count), state, params)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def schedule(config: ConfigDict, *, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of a step: a linear warm-up, then the schedule over the epochs that are left.
+    """The learning rate of an update: a linear warm-up, then the schedule over the epochs that are left.
 
     With `schedule.unit=epoch` every step of an epoch has the rate of its first one, as when PyTorch's
     scheduler is stepped once an epoch; with `step` the rate moves at every step. The warm-up always
