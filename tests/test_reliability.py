@@ -105,8 +105,9 @@ def test_killed_runs_end_with_the_same_bits(tmp_path, environment):
         if child.poll() is None:
             child.kill()
             moments.append((workdir.name, committed(workdir / 'checkpoints')[-1:], saving(workdir)))
-        else:  # it came to its end first
+        else:  # it came to its end first: the machine is less busy now
             rounds[case] += 1
+            took[case] *= 0.9
         child.communicate()
     print('killed: workdir, last checkpoint, in a save', *moments, sep='\n')
     assert sum(saved for *_, saved in moments) >= len(cases)
