@@ -330,6 +330,7 @@ class Trainer:
     def leave(self) -> NoReturn:
         """Ends the run, whose state has been saved, as a signal has asked."""
         self.checkpoints.wait()
+        processes.largest(0)  # the first one commits what all have written; none may leave before
         raise Stopped(self.stop.signum, f': saved at step {self.step} of {self.total} in {self.workdir}')
 
     def save(self, scores: dict[str, Any] | None) -> None:
