@@ -58,11 +58,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         places = sample.write(images, pathlib.Path(folder))
         readers = torch_readers(config, images, places)
         sources = measure_sources(config, images, places, readers, args.rounds)
+    placements = measure_placements(config, images, readers, args.rounds)
+    alone = {'alone': config.data.batch_size / placements['device']}
     return {
         'images': len(images),
         'sources': sources,
-        'placements': measure_placements(config, images, readers, args.rounds),
-        'step': measure_step(config, images, args.rounds),
+        'placements': placements,
+        'step': measure_step(config, images, args.rounds) | alone,
         'memory': measure_memory(args),
     }
 
