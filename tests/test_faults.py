@@ -315,7 +315,8 @@ def test_out_of_memory_suggests_a_batch_size(shared, tmp_path, monkeypatch):
 
     monkeypatch.setattr(parallel.Runner, 'train', exhausted)
     monkeypatch.setattr(loop, 'CHUNK_SECONDS', 0.0)
-    message = r'out of memory \(allocating 9\.31GiB\) at batch size 64: try --config\.data\.batch_size=32 or '
+    message = r'out of memory \(allocating 9\.31GiB\) at batch size 64: try --config\.data\.batch_size=32 '
+    message += r'\(--config\.optimizer\.accumulate=2 keeps the update\) or '
     with pytest.raises(UserError, match=message + '.*last good checkpoint is step 4 in'):
         train.run(config(shared), tmp_path)
 

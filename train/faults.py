@@ -73,10 +73,15 @@ def out_of_memory(error: BaseException, config: Any) -> str:
         if isinstance(each, MemoryError) or re.search('RESOURCE_EXHAUSTED|[Oo]ut of memory', text):
             wanted = re.search(r'allocat(?:e|ing) ([\d.]+ ?[KMGT]?i?B|\d+ bytes)', text)
             size = config.data.batch_size
-            smaller = f'--config.data.batch_size={largest_half(size)}' if size > 1 else 'a smaller model'
+            smaller, many = largest_half(size), config.optimizer.accumulate
+            # With as many more batches an update, the update stays what it was.
+            many = -(-size * many // smaller)
+            advice = (
+                f'--config.data.batch_size={smaller} (--config.optimizer.accumulate={many} keeps the update)'
+            )
             return (
                 f'out of memory{f" (allocating {wanted[1]})" if wanted else ""} at batch size {size}: '
-                f'try {smaller} or --config.precision=bfloat16'
+                f'try {advice if size > 1 else "a smaller model"} or --config.precision=bfloat16'
             )
     return ''
 
