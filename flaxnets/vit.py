@@ -9,7 +9,6 @@ mixes the heads' outputs but the mlp. The document's softmax at the end belongs 
 """
 
 import functools
-import math
 from typing import Literal
 
 import jax
@@ -23,65 +22,9 @@ from flaxnets.errors import UserError
 from flaxnets.layers import activations, init
 from flaxnets.layers.norm import layer_norm
 from flaxnets.layers.patches import cosine_positions, patches
+from flaxnets.layers.sliced_attention import SlicedAttention
 
 Position = Literal['cosine', 'learned']
-
-
-class PerHeadLinear(nnx.Module):
-    """Each head's own linear map: `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
-
-    def __init__(
-        self,
-        heads: int,
-        features: int,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        draw = init.uniform(features)
-        self.kernel = nnx.Param(draw(rngs.params(), (heads, features, features), param_dtype))
-        self.bias = nnx.Param(draw(rngs.params(), (heads, features), param_dtype))
-        self.dtype = dtype
-
-    def __call__(
-        self, x: Float[Array, 'batch tokens heads features']
-    ) -> Float[Array, 'batch heads tokens features']:
-        dtype = self.dtype or jnp.result_type(x, self.kernel[...])
-        kernel, bias = self.kernel[...].astype(dtype), self.bias[...].astype(dtype)
-        return jnp.einsum('bthi,hio->bhto', x.astype(dtype), kernel) + bias[:, None]
-
-
-class SlicedAttention(nnx.Module):
-    """Multi-head self-attention in which head h takes channels [h * e, (h + 1) * e), e = width / heads:
-    softmax(q kᵀ / sqrt(e)) v from three maps e -> e of its slice, the heads side by side at the end.
-
-    The bias of the keys adds the same to a query's similarity with every token, which the softmax
-    takes away: it has no effect and its gradient is zero.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        if width % heads:
-            raise UserError(f'model.heads: expected a divisor of the width, {width}, got {heads}')
-        linear = functools.partial(
-            PerHeadLinear, heads, width // heads, dtype=dtype, param_dtype=param_dtype, rngs=rngs
-        )
-        self.heads = heads
-        self.query, self.key, self.value = linear(), linear(), linear()
-
-    def __call__(self, x: Float[Array, 'batch tokens width']) -> Float[Array, 'batch tokens width']:
-        slices = x.reshape(*x.shape[:2], self.heads, -1)
-        q, k, v = self.query(slices), self.key(slices), self.value(slices)
-        similarity = jnp.einsum('bhqe,bhke->bhqk', q, k) / math.sqrt(q.shape[-1])
-        return jnp.einsum('bhqk,bhke->bqhe', jax.nn.softmax(similarity), v).reshape(x.shape)
 
 
 class Block(nnx.Module):

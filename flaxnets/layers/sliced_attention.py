@@ -1,0 +1,81 @@
+"""Self-attention whose heads see a slice of the channels each (seed 003).
+
+On tokens x_t of d features and h heads of e = d / h features, with x^i the channels [i·e, (i + 1)·e):
+
+    q, k, v = x^i · W + b                            e -> e, three maps for each head
+    y_t^i = Σ_n softmax_n(q_t · k_n / sqrt(e)) v_n   [B, T, d] -> [B, T, d], the heads side by side
+
+The usual attention (Vaswani et al., 2017; `attention.py`) lets every head see all d features and mixes
+the heads' outputs by one more map; here nothing passes between heads.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flaxnets.errors import UserError
+from flaxnets.layers import init
+
+
+class PerHeadLinear(nnx.Module):
+    """Each head's own linear map: `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
+
+    def __init__(
+        self,
+        heads: int,
+        features: int,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        draw = init.uniform(features)
+        self.kernel = nnx.Param(draw(rngs.params(), (heads, features, features), param_dtype))
+        self.bias = nnx.Param(draw(rngs.params(), (heads, features), param_dtype))
+        self.dtype = dtype
+
+    def __call__(
+        self, x: Float[Array, 'batch tokens heads features']
+    ) -> Float[Array, 'batch heads tokens features']:
+        dtype = self.dtype or jnp.result_type(x, self.kernel[...])
+        kernel, bias = self.kernel[...].astype(dtype), self.bias[...].astype(dtype)
+        return jnp.einsum('bthi,hio->bhto', x.astype(dtype), kernel) + bias[:, None]
+
+
+class SlicedAttention(nnx.Module):
+    """The attention of this file, `[B, T, width] -> [B, T, width]`.
+
+    The bias of the keys adds the same to a query's similarity with every token, which the softmax
+    takes away: it has no effect and its gradient is zero.
+
+    Raises:
+        UserError: heads that do not divide the width.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if width % heads:
+            raise UserError(f'model.heads: expected a divisor of the width, {width}, got {heads}')
+        linear = functools.partial(
+            PerHeadLinear, heads, width // heads, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+        )
+        self.heads = heads
+        self.query, self.key, self.value = linear(), linear(), linear()
+
+    def __call__(self, x: Float[Array, 'batch tokens width']) -> Float[Array, 'batch tokens width']:
+        slices = x.reshape(*x.shape[:2], self.heads, -1)
+        q, k, v = self.query(slices), self.key(slices), self.value(slices)
+        similarity = jnp.einsum('bhqe,bhke->bhqk', q, k) / math.sqrt(q.shape[-1])
+        return jnp.einsum('bhqk,bhke->bqhe', jax.nn.softmax(similarity), v).reshape(x.shape)
