@@ -52,7 +52,7 @@ def draw(images: ImageSet, off: Any, file: pathlib.Path) -> None:
 
 def _augmented(pixels: jax.Array, options: Any, key: int) -> np.ndarray:
     """[N, H, W, C] uint8 after augmentation by `options`."""
-    ones = jnp.ones(len(pixels))
-    apply = jax.jit(lambda *given: augment.augment(*given, options, mean=0.5)[0])
-    images = apply(pixels, ones[:, None], ones, jax.random.key(key))
+    ones, draw = jnp.ones(len(pixels)), jax.random.key(key)
+    apply = jax.jit(lambda x: augment.augment(x, ones[:, None], ones, draw, options, mean=0.5)[0])
+    images = apply(pixels)
     return np.asarray(jnp.round(augment.unit(images) * 255), np.uint8)
