@@ -73,7 +73,10 @@ def plain_pytorch(config, steps=40):
 def tensors(config, images, dtype):
     """A split as PyTorch sees it: normalised NCHW images, labels."""
     pixels = torch.from_numpy(np.array(images.images)).permute(0, 3, 1, 2).to(dtype) / 255
-    mean, std = (torch.tensor(v, dtype=dtype)[:, None, None] for v in (config.data.mean, config.data.std))
+    mean, std = (
+        torch.tensor(v, dtype=dtype)[:, None, None]
+        for v in (config.data.mean or [0.0], config.data.std or [1.0])
+    )
     return (pixels - mean) / std, torch.from_numpy(images.labels).long()
 
 

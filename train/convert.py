@@ -130,7 +130,8 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
         model = nnx.eval_shape(described.create_model)
     else:
         images = experiment.load_split(config, 'test')
-        model = nnx.eval_shape(lambda: experiment.create_model(config, images))
+        with experiment.precision(config):
+            model = nnx.eval_shape(lambda: experiment.create_model(config, images))
         described = card.create(config, model, images)
     match = weights.match(model)
     if weights.own:
@@ -160,6 +161,8 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
         rule, step = optim.create(config, steps_per_epoch=1, fixed=fixed), 0
         made = state.create(params, stats, rule, seed=config.seed, ema=bool(config.optimizer.ema))
         if optimizer:
+            if config.optimizer.accumulate != 1:
+                raise UserError('--optimizer: expected config.optimizer.accumulate=1 beside it')
             opt_state, step = weights.moments(model, match, made.opt_state)
             opt_state = moments.continue_schedule(opt_state, step)
             made = dataclasses.replace(made, step=jnp.full_like(made.step, step), opt_state=opt_state)

@@ -188,7 +188,8 @@ class ViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         patches = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
         tokens = self.linear_mapper(patches)
-        x = torch.cat([self.class_token.expand(len(images), 1, -1), tokens], dim=1) + self.pos_embed
+        x = torch.cat([self.class_token.expand(len(images), 1, -1), tokens], dim=1)
+        x = x + self.pos_embed.to(x.dtype)
         for block in self.blocks:
             x = block(x)
         return self.mlp(x[:, 0])
