@@ -29,5 +29,5 @@ def get_config(argument: str = '') -> c.ConfigDict:
         config.optimizer.learning_rate = 2e-3
         config.schedule.name = 'cosine'
         config.schedule.unit = 'step'
-        config.schedule.warmup_epochs = 1.0
+        config.schedule.warmup_epochs = 0.5
     return config
