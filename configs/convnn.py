@@ -19,6 +19,9 @@ Published test accuracy (percent; one GPU, not named): first epoch / best of 100
     branching_random   44.18 / 60.26    37.81 / 59.83    33.35 / 58.50
     branching_spatial  45.42 / 59.87    39.52 / 58.15    37.26 / 56.16
     branching_attn     42.40 / 63.61    40.47 / 58.20    21.03 / 60.98
+
+Ours, first epoch, seed 0 (2 shared cores of an AMD EPYC; images after one JPEG compression): cnn, 2
+layers, 49.41; branching_attn, 2 layers, 41.61.
 """
 
 from train import config as c
