@@ -6,7 +6,9 @@
 
 Published after 10 epochs, starting from ImageNet weights: 88.09% test accuracy in 1,239 s whole (it
 keeps its 1,000 outputs), 80.62% in 1,093 s without the second convolution and with a narrow head.
-Without those weights these commands train from scratch. Not stated there and chosen here: Adam 1e-4,
+With a torchvision checkpoint at hand add
+`--config.init_from.path=vgg16.pth` (and `--config.init_from.skip=REGEX` for what stays fresh); without, these
+commands train from scratch. Not stated there and chosen here: Adam 1e-4,
 batch 32, padding 4. The `digits` variation narrows the network; the others have 138 and 118 million
 parameters and want a GPU.
 """
