@@ -1,6 +1,7 @@
 """Block CNN on CIFAR-10 (document 001): how deep can it be with and without batch normalisation?
 
     python -m train --config configs/block_cnn.py:blocks=10,batch_norm
+    python -m train --config configs/block_cnn.py:blocks=10,batch_norm,oversight
     python -m train --config configs/block_cnn.py:blocks=6
     python -m train --config configs/block_cnn.py:blocks=2,digits
 
@@ -19,8 +20,8 @@ from train import config as c
 
 
 def get_config(argument: str = '') -> c.ConfigDict:
-    """The published recipe, or a variation of it: `blocks=N`, `batch_norm`, `digits`."""
-    variation = c.variation(argument, blocks=10, batch_norm=False, digits=False)
+    """The published recipe, or a variation of it: `blocks=N`, `batch_norm`, `oversight`, `digits`."""
+    variation = c.variation(argument, blocks=10, batch_norm=False, oversight=False, digits=False)
     config = c.defaults()
     config.epochs = 51  # int(20000 / (50000 / 128)): 20,000 steps in the document's arithmetic
     config.evaluate_with_batch_statistics = True
@@ -28,6 +29,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     config.model.name = 'block_cnn'
     config.model.blocks = variation.blocks
     config.model.batch_norm = variation.batch_norm
+    config.model.oversight = variation.oversight
     config.data.name = 'cifar10'
     config.data.batch_size = 128
     config.data.mean = (0.5, 0.5, 0.5)

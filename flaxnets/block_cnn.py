@@ -4,6 +4,9 @@
 
 Nothing is added around the blocks, so without batch normalisation the signal shrinks from layer to
 layer, and from six blocks on training stays at chance; with it ten blocks train.
+
+The block as the document prints it computes its first half and then applies the second to the block's
+input, so that the first half changes nothing. `oversight=True` reproduces that: a chain half as long.
 """
 
 import functools
@@ -19,13 +22,21 @@ from flaxnets.layers.norm import BatchNorm
 
 
 class ConvBlock(nnx.Module):
-    """Twice a 3x3 convolution, batch normalisation if asked for, ReLU; the shape stays."""
+    """Twice a 3x3 convolution, batch normalisation if asked for, ReLU; the shape stays.
+
+    With `oversight` the second half alone.
+
+    Attributes:
+        unused_parameters: those of the first half, where no output depends on it; left out here, counted
+            in the document.
+    """
 
     def __init__(
         self,
         width: int,
         *,
         batch_norm: bool,
+        oversight: bool = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -34,8 +45,10 @@ class ConvBlock(nnx.Module):
             init.conv, width, width, padding=1, dtype=dtype, param_dtype=param_dtype, rngs=rngs
         )
         norm = functools.partial(BatchNorm, width, dtype=dtype, param_dtype=param_dtype)
-        self.conv1 = conv()
-        self.bn1 = norm() if batch_norm else None
+        self.oversight = oversight
+        self.unused_parameters = (9 * width + 1 + 2 * batch_norm) * width if oversight else 0
+        self.conv1 = None if oversight else conv()
+        self.bn1 = norm() if batch_norm and not oversight else None
         self.conv2 = conv()
         self.bn2 = norm() if batch_norm else None
 
@@ -43,8 +56,9 @@ class ConvBlock(nnx.Module):
         self, x: Float[Array, 'batch height width channels']
     ) -> Float[Array, 'batch height width channels']:
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
-            x = conv(x)
-            x = nnx.relu(x if norm is None else norm(x))
+            if conv is not None:
+                x = conv(x)
+                x = nnx.relu(x if norm is None else norm(x))
         return x
 
 
@@ -55,6 +69,7 @@ class BlockCNN(nnx.Module):
     Args:
         blocks: number of blocks, from 0 up.
         batch_norm: normalise after every convolution of the blocks.
+        oversight: blocks of one convolution, as the document's code computes them by mistake.
         width: channels of the first two convolutions and of the blocks.
         head_width: channels of the last convolution.
         hidden: features between the two linear maps.
@@ -67,6 +82,7 @@ class BlockCNN(nnx.Module):
         image_shape: options.ImageShape = (32, 32, 3),
         blocks: int = 10,
         batch_norm: bool = False,
+        oversight: bool = False,
         width: int = 8,
         head_width: int = 4,
         hidden: int = 100,
@@ -83,12 +99,16 @@ class BlockCNN(nnx.Module):
 
         self.conv1 = conv(channels, width, (5, 5))
         self.conv2 = conv(width, width, (5, 5), strides=2)
-        self.blocks = nnx.List(
-            [
-                ConvBlock(width, batch_norm=batch_norm, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-                for _ in range(blocks)
-            ]
+        block = functools.partial(
+            ConvBlock,
+            width,
+            batch_norm=batch_norm,
+            oversight=oversight,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
         )
+        self.blocks = nnx.List([block() for _ in range(blocks)])
         self.conv3 = conv(width, head_width, (3, 3), strides=2)
         # 32 -> 28 -> 12 -> 5
         rows, columns = (((side - 4 - 5) // 2 + 1 - 3) // 2 + 1 for side in sides)

@@ -62,8 +62,9 @@ def from_torch(
 def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
     """The model's values under the keys and in the layouts of the published PyTorch code.
 
-    `load_state_dict(..., strict=True)` takes them, except where the published layer owns a 1x1
-    convolution that it does not use (see `layers/tokens.py`): `strict=False` there.
+    `load_state_dict(..., strict=True)` takes them, except where the published layer owns weights that
+    it does not use (a 1x1 convolution, see `layers/tokens.py`; half a block, see `block_cnn.py`):
+    `strict=False` there.
     """
     values = {path: variable[...] for path, variable in state_dicts.flat_state(model).items()}
     return state_dicts.published(torch_maps.rows(model), values)

@@ -101,11 +101,22 @@ def block_cnn(model: Any) -> Iterator[Row]:
         yield from layer(name, name, CONV2D)
     for i, block in enumerate(model.blocks):
         for conv, norm in (('conv1', 'bn1'), ('conv2', 'bn2')):
-            yield from layer(f'blocks.{i}.{conv}', f'blocks/{i}/{conv}', CONV2D)
+            if getattr(block, conv) is not None:
+                yield from layer(f'blocks.{i}.{conv}', f'blocks/{i}/{conv}', CONV2D)
             if getattr(block, norm) is not None:
                 yield from batch_norm(f'blocks.{i}.{norm}', f'blocks/{i}/{norm}')
     yield from layer('fc1', 'fc1', flattened(model.features))
     yield from layer('fc2', 'fc2', LINEAR, bias=False)
+
+
+def block_cnn_ignored(model: Any) -> Iterator[str]:
+    """The first halves of blocks that leave them out."""
+    for i, block in enumerate(model.blocks):
+        if block.oversight:
+            dead = list(layer(f'blocks.{i}.conv1', '', CONV2D))
+            if block.bn2 is not None:
+                dead += batch_norm(f'blocks.{i}.bn1', '')
+            yield from (key for row in dead for key in row.torch)
 
 
 def expert_cnn(model: Any) -> Iterator[Row]:
@@ -200,7 +211,10 @@ MAPS: dict[str, Callable[..., Iterator[Row]]] = {
     'MNISTCNN': mnist_cnn,
 }
 # Model class name -> keys of the published checkpoint that no input reaches: accepted and ignored.
-IGNORED: dict[str, Callable[..., Iterator[str]]] = {'ConvNNStack': convnn_ignored}
+IGNORED: dict[str, Callable[..., Iterator[str]]] = {
+    'ConvNNStack': convnn_ignored,
+    'BlockCNN': block_cnn_ignored,
+}
 
 
 def rows(model: nnx.Module) -> Iterator[Row]:

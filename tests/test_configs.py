@@ -38,6 +38,7 @@ VARIATIONS = [
     *(f'convnn:model={name},layers=8' for name in flaxnets.list_models('*nn_*') if name != 'block_cnn'),
     'convnn:model=attention,digits',
     *(f'block_cnn:blocks={n},digits' for n in (2, 4, 6, 8)),
+    'block_cnn:batch_norm,oversight',
     'expert_cnn:digits',
     *(f'vit:position={p},activation={a}' for p in ('cosine', 'learned') for a in ('relu', 'tanh', 'gelu')),
     'vit:digits',

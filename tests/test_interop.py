@@ -116,7 +116,7 @@ def compare_export(pair, run):
     """A model with other values is loaded by a twin, strictly but for the dead weights."""
     other = Pair(pair.case, seed=1)
     tensors = {key: interop.to_tensor(value) for key, value in interop.to_torch(other.model).items()}
-    dead = {key: value for key, value in pair.twin.state_dict().items() if 'pointwise' in key}
+    dead = {key: pair.twin.state_dict()[key] for key in torch_maps.ignored(pair.model)}
     pair.twin.load_state_dict({**dead, **tensors}, strict=True)
     images, _, pools = pair.batch()
     _, params, stats = state.split(other.model)

@@ -36,6 +36,7 @@ SMALL = {
 VARIANTS = {
     'convnn_attn soft': ('convnn_attn', {**POOL, 'soft': True}),
     'block_cnn batch_norm': ('block_cnn', {**SMALL['block_cnn'], 'batch_norm': True}),
+    'block_cnn oversight': ('block_cnn', {**SMALL['block_cnn'], 'oversight': True}),
     'vit learned': ('vit', {**SMALL['vit'], 'position': 'learned', 'activation': 'gelu'}),
     'profiled_cnn pruned': ('profiled_cnn', {**SMALL['profiled_cnn'], 'pruned': True}),
     'mnist_cnn plain': ('mnist_cnn', {**MNIST, 'residual': 1, 'skip': False, 'oversight': True}),
@@ -287,6 +288,20 @@ COUNTS = [
     ('mnist_cnn', {'residual': 3}, 58_034),
     ('mnist_cnn', {'residual': 3, 'batch_norm': True}, 58_370),
 ]
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+def test_the_oversight_halves_the_blocks(batch_norm):
+    """What the document's code leaves without effect is left out, and counted as published."""
+
+    def sizes(oversight):
+        options = {'batch_norm': batch_norm, 'oversight': oversight, 'rngs': nnx.Rngs(0)}
+        return flaxnets.create_model('block_cnn', **options)
+
+    whole, half = (nnx.eval_shape(functools.partial(sizes, oversight)) for oversight in (False, True))
+    count = flaxnets.count_parameters(whole)
+    assert flaxnets.count_parameters(half, published=True) == count
+    assert flaxnets.count_parameters(half) == count - 10 * (8 * 8 * 9 + 8 + 16 * batch_norm)
 
 
 @pytest.mark.parametrize(('name', 'options', 'count'), COUNTS)

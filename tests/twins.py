@@ -43,6 +43,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     'branching_nearest_only': ('branching_all', {**NEAREST, 'channel_ratio': (0, 8)}),
     'block_cnn_bn': ('block_cnn', {'blocks': 2, 'width': 3, 'hidden': 7, 'batch_norm': True}),
     'block_cnn': ('block_cnn', {'blocks': 2, 'width': 3, 'hidden': 7}),
+    'block_cnn_oversight': (
+        'block_cnn',
+        {'blocks': 2, 'width': 3, 'hidden': 7, 'batch_norm': True, 'oversight': True},
+    ),
     'expert_cnn': ('expert_cnn', {'image_shape': (8, 10, 3), 'blocks': 2, 'width': 8, 'reduction': 2}),
     'vit': ('vit', {'blocks': 2, 'image_shape': (8, 12, 3)}),
     'vit_learned': (

@@ -21,10 +21,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'tanh': nn.Tanh, 'ge
 
 
 class ConvBlock(nn.Module):
-    """(convolution, [batch normalisation], ReLU) twice."""
+    """(convolution, [batch normalisation], ReLU) twice; with `oversight` the second acts on the input."""
 
-    def __init__(self, width: int, batch_norm: bool):
+    def __init__(self, width: int, batch_norm: bool, oversight: bool):
         super().__init__()
+        self.oversight = oversight
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.batch_norm = batch_norm
@@ -33,8 +34,9 @@ class ConvBlock(nn.Module):
             self.bn2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        x = F.relu(self.bn1(x) if self.batch_norm else x)
+        if not self.oversight:
+            x = self.conv1(x)
+            x = F.relu(self.bn1(x) if self.batch_norm else x)
         x = self.conv2(x)
         return F.relu(self.bn2(x) if self.batch_norm else x)
 
@@ -49,6 +51,7 @@ class BlockCNN(nn.Module):
         *,
         blocks: int = 10,
         batch_norm: bool = False,
+        oversight: bool = False,
         width: int = 8,
         head_width: int = 4,
         hidden: int = 100,
@@ -57,7 +60,7 @@ class BlockCNN(nn.Module):
         height, breadth, channels = image_shape
         self.conv1 = nn.Conv2d(channels, width, 5)
         self.conv2 = nn.Conv2d(width, width, 5, stride=2)
-        self.blocks = nn.Sequential(*[ConvBlock(width, batch_norm) for _ in range(blocks)])
+        self.blocks = nn.Sequential(*[ConvBlock(width, batch_norm, oversight) for _ in range(blocks)])
         self.conv3 = nn.Conv2d(width, head_width, 3, stride=2)
         rows, columns = (((side - 9) // 2 - 2) // 2 + 1 for side in (height, breadth))
         self.fc1 = nn.Linear(rows * columns * head_width, hidden)
