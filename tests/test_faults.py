@@ -24,7 +24,7 @@ from test_reliability import assert_same
 
 import train
 from flaxnets.errors import UserError
-from train import evaluate, events, experiment, faults, lock, loop, manifest, parallel, report
+from train import evaluate, events, experiment, faults, lock, loop, manifest, parallel, processes, report
 from train.checkpoint import Checkpoints, committed
 from train.stopping import Stop, Stopped
 
@@ -305,12 +305,15 @@ def test_a_vanished_workdir(shared, tmp_path, monkeypatch):
     assert not (tmp_path / 'run' / 'checkpoints' / '4').exists()
 
 
-def test_out_of_memory_suggests_a_batch_size(shared, tmp_path, monkeypatch):
+@pytest.mark.parametrize('count', [1, 2])
+def test_out_of_memory_suggests_a_batch_size(shared, tmp_path, monkeypatch, count):
+    """Also in one of several processes, where a failed sum is the other ones' fault."""
     train_some, calls = parallel.Runner.train, itertools.count()
 
     def exhausted(*args, **kwargs):
         if next(calls) < 6:
             return train_some(*args, **kwargs)
+        monkeypatch.setattr(processes, 'count', lambda: count)
         text = 'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9.31GiB.'
         raise jax.errors.JaxRuntimeError(text)
 

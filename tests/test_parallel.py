@@ -1,5 +1,6 @@
 """However many devices share a batch, and however they do, the same is computed."""
 
+import functools
 import json
 import types
 
@@ -29,6 +30,7 @@ CASES = {
 }
 # Two layers are enough for batch norm and dropout as well.
 CASES['profiled_cnn'] = 'profiled_cnn', {'image_shape': (4, 5, 3), 'widths': (3, 4), 'hidden': (8, 7)}
+CASES['mlp wide'] = 'mlp', {'image_shape': (8, 8, 1), 'hidden': (64, 64)}
 CLASSES, SIZE, BATCH, STEPS = 4, 21, 8, 10
 # Every model on a few and on all devices, by jit and by pmap; two of them, which together hold all that
 # could tell devices apart (batch norm, dropout, random candidates), every way.
@@ -43,13 +45,20 @@ def augmented(**changes):
     return config
 
 
+@functools.cache
+def built(case, precision):
+    """(structure, parameters, statistics) of a small model, on the host."""
+    name, given = CASES[case]
+    dtype = jnp.float64 if precision == 'float64' else jnp.float32
+    model = flaxnets.create_model(name, num_classes=CLASSES, param_dtype=dtype, **given, rngs=nnx.Rngs(0))
+    structure, *values = states.split(model)
+    return structure, *jax.device_get(values)
+
+
 def setup(case, way, count, config, *, optimizer=None, ema=0.0):
     """(runner, state on its devices, data) of a small model."""
-    name, given = case
-    dtype = jnp.float64 if config.precision == 'float64' else jnp.float32
-    shape = given['image_shape']
-    model = flaxnets.create_model(name, num_classes=CLASSES, param_dtype=dtype, **given, rngs=nnx.Rngs(0))
-    structure, params, stats = states.split(model)
+    structure, params, stats = built(case, config.precision)
+    shape = CASES[case][1]['image_shape']
     # Not adam: it would turn the rounding of a gradient that is 0 into a whole step.
     optimizer = optimizer or optax.sgd(0.05, momentum=0.9)
     devices = parallel.Devices.create(way, count)
@@ -103,17 +112,17 @@ def test_every_model_is_the_same_on_any_number_of_devices(case, monkeypatch):
     full = case in IN_FULL
     config = augmented() if case == 'cnn' else options.defaults()
     config.precision = 'float64'
-    expected = trained(CASES[case], 'single', 1, config)
+    expected = trained(case, 'single', 1, config)
     for way, count in EVERY_WAY if full else WAYS:
-        got = trained(CASES[case], way, count, config)
+        got = trained(case, way, count, config)
         agree(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_float32_and_mixed_images():
     config = augmented(mixup=0.5, cutmix=0.5, contrast=0.1, cutout=2)
-    expected = trained(CASES['mlp'], 'single', 1, config, evaluate=True)
+    expected = trained('mlp', 'single', 1, config, evaluate=True)
     for way in ('jit', 'pmap'):
-        got = trained(CASES['mlp'], way, 8, config, evaluate=True)
+        got = trained('mlp', way, 8, config, evaluate=True)
         agree(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -130,7 +139,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
         config.optimizer.accumulate = accumulate
         rows = batches(size, 1)
         optimizer = optim.create(config, steps_per_epoch=len(rows) // 4)
-        runner, state, data = setup(CASES['mlp'], 'single', 1, config, optimizer=optimizer, ema=0.9)
+        runner, state, data = setup('mlp', 'single', 1, config, optimizer=optimizer, ema=0.9)
         state, metrics = runner.train(state, data, rows)
         rates = optim.rate_of_step(config, steps_per_epoch=len(rows) // 4)
         ends.append((state.params, state.ema, [rates(step) for step in range(0, len(rows), accumulate)]))
@@ -154,8 +163,7 @@ def test_the_rate_of_a_step_is_that_of_its_update():
 def test_divided_state_takes_a_part_of_the_memory(monkeypatch):
     monkeypatch.setattr(parallel, 'SMALL', 64)
     config = options.defaults()
-    case = 'mlp', {'image_shape': (8, 8, 1), 'hidden': (64, 64)}
-    runner, state, data = setup(case, 'fsdp', 8, config)
+    runner, state, data = setup('mlp wide', 'fsdp', 8, config)
     for _ in range(2):
         on_one = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
         assert on_one < 0.2 * sum(x.nbytes for x in jax.tree.leaves(state))

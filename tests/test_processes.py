@@ -29,7 +29,7 @@ def environment(tmp_path):
         name: value for name, value in os.environ.items() if not name.startswith(('SLURM', 'OMPI', 'JAX'))
     }
     return ours | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+        'XLA_FLAGS': '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1',
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
         'PYTHONPATH': str(runs.ROOT),

@@ -43,7 +43,8 @@ def run(
     """
     config = options.validate(config)
     workdir = pathlib.Path(workdir or options.default_workdir(config, config.model.name)).expanduser()
-    with faults.explained(config, workdir), processes.explained():
+    # What a process suffers itself, such as too little memory, before what it suffers from another's end.
+    with processes.explained(), faults.explained(config, workdir):
         agree(config, workdir)
         changes = match(workdir, config)
         if (summary := finished(workdir, config)) is not None:
