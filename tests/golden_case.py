@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 
 import flaxnets
-from flaxnets import interop
+from flaxnets import interop, state_dicts, torch_maps
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 NAMES = sorted(path.stem for path in FOLDER.glob('*.json'))
@@ -43,23 +43,19 @@ class Case:
         self.unused = set(self.data['unused_parameters'])
 
     def model(self, dtype=jnp.float64) -> nnx.Module:
-        model = flaxnets.create_model(
-            self.name,
-            num_classes=self.classes,
-            image_shape=self.image_shape,
-            param_dtype=dtype,
-            rngs=nnx.Rngs(0),
-            **self.data['options'],
-            **NO_DROPOUT.get(self.name, {}),
-        )
+        options = {'num_classes': self.classes, 'image_shape': self.image_shape, 'param_dtype': dtype}
+        options |= self.data['options'] | NO_DROPOUT.get(self.name, {})
+        # Abstract: every value is loaded, and computing initial ones takes seconds.
+        model = nnx.eval_shape(lambda: flaxnets.create_model(self.name, rngs=nnx.Rngs(0), **options))
         return interop.from_torch(model, self.state_dict(model))
 
     def state_dict(self, model: nnx.Module) -> dict[str, np.ndarray]:
         """The case's parameters, beside the buffers a fresh PyTorch model has."""
+        fill = {'running_mean': np.zeros, 'running_var': np.ones, 'num_batches_tracked': np.zeros}
         buffers = {
-            key: value
-            for key, value in interop.to_torch(model).items()
-            if key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))
+            key: fill[kind](shape, dtype)
+            for key, (shape, dtype) in state_dicts.expected_shapes(model, torch_maps.rows(model)).items()
+            if (kind := key.rpartition('.')[2]) in fill
         }
         return {name: parameter(name, tuple(shape)) for name, shape in self.data['parameters']} | buffers
 
