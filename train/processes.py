@@ -116,7 +116,9 @@ def _number(variable: str) -> int | None:
 def start(request: Mapping[str, Any], timeout: int) -> None:
     """Meets the other processes; ends this one, with a line, where they do not come within `timeout` s.
 
-    Later a process that is silent for as long counts as dead, which ends the others.
+    Later a process that is silent for as long counts as dead, which ends the others: JAX's runtime
+    aborts them with a message and a stack trace. (Its client takes a callback instead, which it would
+    call with a status that jaxlib 0.10 cannot turn into a Python object.)
     """
     # The runtime would take SIGTERM for itself; the loop listens to it, and tells the other processes.
     jax.config.update('jax_enable_preemption_service', False)
