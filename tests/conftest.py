@@ -19,3 +19,11 @@ CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'xla'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
+
+# They start programs and wait for them. Begun last, one would keep a worker busy when the others are done.
+LONG = ('test_processes', 'test_reliability', 'test_readme', 'test_parallel')
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)

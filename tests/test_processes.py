@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 import runs
 
@@ -152,6 +153,25 @@ def test_two_processes_killed_stopped_and_resumed_are_one(tmp_path, environment)
     assert [row['epoch'] for row in two] == list(range(1, 13))
     for expected, got in zip(one, two, strict=True):
         assert got == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('error', 'reason'),
+    [
+        (
+            jax.errors.JaxRuntimeError('UNKNOWN: Gloo all-reduce failed\nat pair.cc'),
+            'UNKNOWN: Gloo all-reduce failed;',
+        ),
+        (TimeoutError(), 'TimeoutError;'),
+    ],
+)
+def test_a_lost_process_is_one_line(monkeypatch, error, reason):
+    with pytest.raises(type(error)), processes.explained():
+        raise error
+    monkeypatch.setattr(processes, 'count', lambda: 2)
+    line = f'^process 0 of 2 lost another one, .* output: {reason}'
+    with pytest.raises(UserError, match=line), processes.explained():
+        raise error
 
 
 def test_processes_that_disagree_say_what_about(tmp_path, environment):

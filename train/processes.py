@@ -150,12 +150,13 @@ def explained() -> Iterator[None]:
     """Turns the failure of a sum over processes into a `UserError`; one process alone has none."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, TimeoutError) as error:  # the latter from orbax's barriers
         if count() == 1:
             raise
+        reason = str(error).partition('\n')[0] or type(error).__name__
         raise UserError(
-            f'process {index()} of {count()} lost another one, which says why in its own output: '
-            f'{str(error).splitlines()[0]}; the same command continues from the last checkpoint'
+            f'process {index()} of {count()} lost another one, which says why in its own output: {reason}; '
+            'the same command continues from the last checkpoint'
         ) from error
 
 
