@@ -143,12 +143,13 @@ def test_other_precisions(tmp_path, precision):
     assert summary['test_accuracy'] > 50
 
 
-def test_batch_statistics_in_evaluation_and_the_whole_training_set(tmp_path):
+def test_batch_statistics_in_evaluation_and_the_whole_training_set(tmp_path, capsys):
     config = runs.digits(
         tmp_path,
         epochs=1,
         evaluate_with_batch_statistics=True,
         evaluate_train_set=True,
+        optimizer__accumulate=3,
         data__channels=3,
         data__image_size=(28,),
         data__mean=(0.5,) * 3,
@@ -157,3 +158,5 @@ def test_batch_statistics_in_evaluation_and_the_whole_training_set(tmp_path):
     config.model = {'name': 'block_cnn', 'blocks': 1, 'batch_norm': True}
     train.run(config, tmp_path / 'run')
     assert 'train_set_accuracy' in rows(tmp_path / 'run')[0]
+    note = 'accumulate  an update for 3 batches, 192 images; batch normalisation normalises each batch'
+    assert note in capsys.readouterr().out

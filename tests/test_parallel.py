@@ -103,7 +103,7 @@ def float64():
         yield
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', SMALL)
 @pytest.mark.usefixtures('float64')
 def test_every_model_is_the_same_on_any_number_of_devices(case, monkeypatch):
     monkeypatch.setattr(parallel, 'SMALL', 16)

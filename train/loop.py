@@ -125,6 +125,11 @@ def introduce(exp: Experiment, reporter: Reporter, workdir: pathlib.Path) -> Non
     published = flaxnets.count_parameters(exp.model, published=True)
     sizes = ', '.join(f'{len(images):,} {split}' for split, images in exp.sets.items())
     shape = 'x'.join(map(str, train.images.shape[1:]))
+    accumulation = {}
+    if (batches := config.optimizer.accumulate) > 1:
+        of_batch = '; batch normalisation normalises each batch by itself' if exp.initial.stats else ''
+        images = batches * config.data.batch_size
+        accumulation['accumulate'] = f'an update for {batches} batches, {images} images{of_batch}'
     reporter.facts(
         device=exp.devices.describe(),
         model=config.model.name + ''.join(f' {k}={v}' for k, v in options.model_options(config).items()),
@@ -133,6 +138,7 @@ def introduce(exp: Experiment, reporter: Reporter, workdir: pathlib.Path) -> Non
         placement=exp.placement,
         training=f'{config.epochs} epochs of {exp.spe} steps, batch {config.data.batch_size}, '
         f'{config.optimizer.name} {config.optimizer.learning_rate:g}, {config.schedule.name} schedule',
+        **accumulation,
         workdir=workdir,
     )
 
