@@ -10,14 +10,14 @@ it 2 blocks 53.77, 4 blocks 44.29, 6 blocks 10.03, 8 and 10 blocks 10.00: from 6
 at chance. First epoch with 10 blocks and batch normalisation: 27.65.
 
 The block that the document prints leaves its first convolution without effect, which halves the depth:
-`oversight` reproduces that, and is probably what the published figures were measured with. First epoch
-with 10 blocks and batch normalisation, seeds 0 to 3 (CIFAR-10's images after one JPEG compression):
+`oversight` reproduces that, and is probably what the published figures were measured with. Ours, first
+epoch with 10 blocks and batch normalisation, seeds 0 to 3:
 
-                    this code                     the same network in PyTorch (train/torch_networks.py)
-    oversight       21.61 24.21 16.22 25.00       24.73 22.50 24.74 20.56
-    both halves     18.62 16.40 10.53 22.50       17.72 18.43 21.01 18.65
+    oversight       21.61 24.21 16.22 25.00
+    both halves     18.62 16.40 10.53 22.50
 
-Six blocks without it: 10.00, as published. All on 2 shared cores of an AMD EPYC.
+Six blocks without it: 10.00, as published. All on 2 shared cores of an AMD EPYC, with CIFAR-10's images
+after one JPEG compression.
 
 The document scores whole sets in training mode after each epoch, train and test alike.
 """

@@ -45,7 +45,6 @@ class ConvBlock(nnx.Module):
             init.conv, width, width, padding=1, dtype=dtype, param_dtype=param_dtype, rngs=rngs
         )
         norm = functools.partial(BatchNorm, width, dtype=dtype, param_dtype=param_dtype)
-        self.oversight = oversight
         self.unused_parameters = (9 * width + 1 + 2 * batch_norm) * width if oversight else 0
         self.conv1 = None if oversight else conv()
         self.bn1 = norm() if batch_norm and not oversight else None

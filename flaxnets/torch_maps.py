@@ -112,7 +112,7 @@ def block_cnn(model: Any) -> Iterator[Row]:
 def block_cnn_ignored(model: Any) -> Iterator[str]:
     """The first halves of blocks that leave them out."""
     for i, block in enumerate(model.blocks):
-        if block.oversight:
+        if block.conv1 is None:
             dead = list(layer(f'blocks.{i}.conv1', '', CONV2D))
             if block.bn2 is not None:
                 dead += batch_norm(f'blocks.{i}.bn1', '')
