@@ -14,18 +14,18 @@ from typing import Any
 import jax
 from flax import nnx
 
-from flaxnets.block_cnn import BlockCNN
-from flaxnets.convnn import convolution, stack_of
 from flaxnets.errors import UserError
-from flaxnets.expert_cnn import ExpertCNN
 from flaxnets.layers.attention import AttentionLayer
 from flaxnets.layers.branching import BranchingLayer
 from flaxnets.layers.nearest import NearestLayer
-from flaxnets.mnist import MLP, MNISTCNN
+from flaxnets.models.block_cnn import BlockCNN
+from flaxnets.models.convnn import convolution, stack_of
+from flaxnets.models.expert_cnn import ExpertCNN
+from flaxnets.models.mnist import MLP, MNISTCNN
+from flaxnets.models.profiled_cnn import ProfiledCNN
+from flaxnets.models.vgg import VGG16
+from flaxnets.models.vit import ViT
 from flaxnets.options import options_of
-from flaxnets.profiled_cnn import ProfiledCNN
-from flaxnets.vgg import VGG16
-from flaxnets.vit import ViT
 
 
 @dataclasses.dataclass(frozen=True)

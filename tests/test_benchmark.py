@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train import benchmark, benchmark_data, benchmark_memory, benchmark_tables, cli, torch_loader
+from train import benchmark, cli
 from train import config as options
-from train.data import sample
+from train.benchmarks import data as benchmark_data
+from train.benchmarks import memory as benchmark_memory
+from train.benchmarks import sample
+from train.benchmarks import tables as benchmark_tables
 from train.data.imageset import ImageSet
-from train.data.names import CIFAR10
+from train.data.sources.names import CIFAR10
+from train.torch_reference import loader
 
 ONE_ROUND = ['--images', '40', '--rounds', '1', '--batch_size', '16', '--workers', '1']
 
@@ -33,7 +37,7 @@ def folders(images, tmp_path_factory):
 def test_it_measures_what_it_promises(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('FLAXNETS_CACHE', str(tmp_path))
     monkeypatch.setattr(benchmark_data, 'STEPS', 1)
-    in_process = torch_loader.loader
+    in_process = loader.loader
     monkeypatch.setattr(torch_loader, 'loader', lambda dataset, size, _: in_process(dataset, size, 0))
     file = tmp_path / 'numbers.json'
     argv = ['benchmark', '--data', *folders, *ONE_ROUND, '--json', str(file)]
@@ -70,8 +74,8 @@ def test_it_measures_what_it_promises(folders, tmp_path, monkeypatch, capsys):
 
 
 def test_without_torch_its_columns_say_so(images, monkeypatch, capsys):
-    monkeypatch.setitem(__import__('sys').modules, 'train.torch_loader', None)
-    monkeypatch.delattr('train.torch_loader', raising=False)
+    monkeypatch.setitem(__import__('sys').modules, 'train.torch_reference.loader', None)
+    monkeypatch.delattr('train.torch_reference.loader', raising=False)
     assert benchmark_data.torch_readers(options.defaults(), images, {}) == {}
     rates = {sample.FOLDER: {'decode': 12345.0}}
     benchmark_tables.Console().print(benchmark_tables.sources(rates, 'title', 2))
@@ -90,7 +94,7 @@ def test_every_format_holds_the_same_images(images, tmp_path):
 
 
 def test_torch_items_are_crops_of_the_padded_image_or_of_its_mirror(images):
-    dataset = torch_loader.Augmented(images, torch_loader.as_item, 2, [0.5] * 3, [0.25] * 3)
+    dataset = loader.Augmented(images, loader.as_item, 2, [0.5] * 3, [0.25] * 3)
     for i in range(5):
         item, label = dataset[i]
         assert label == images.labels[i]

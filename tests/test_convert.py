@@ -12,17 +12,19 @@ from flax import nnx
 import flaxnets
 import train
 from flaxnets import UserError, interop
+from flaxnets.interop import optimizer_state
 from flaxnets.layers import candidates
-from train import cli, convert, evaluate, experiment, init_from, moments, optim, state
+from train import cli, convert, evaluate, experiment, optim, state
 from train import config as options
-from train.checkpoint import Checkpoints
+from train.checkpointing import init_from
+from train.checkpointing.checkpoints import Checkpoints
 from train.step import EVALUATION_KEY, STREAMS
 
 torch = pytest.importorskip('torch')
 import runs  # noqa: E402
 from twins import Pair, apply  # noqa: E402
 
-from train import torch_networks  # noqa: E402
+from train.torch_reference import networks  # noqa: E402
 
 BRANCHING = {'width': 4, 'num_neighbors': 4, 'num_candidates': 36}
 # Document -> (side of the images, model, options).
@@ -56,7 +58,7 @@ def plain_pytorch(config, steps=40):
     torch.manual_seed(0)
     dtype = {'float64': torch.float64, 'float32': torch.float32}[config.precision]
     images = experiment.load_split(config, 'train')
-    twin = torch_networks.create(config.model.name, **experiment.arguments(config, images)).to(dtype)
+    twin = networks.create(config.model.name, **experiment.arguments(config, images)).to(dtype)
     if config.model.name == 'vgg16':  # from PyTorch's initial values it does not get away in 40 steps
         for parameter in twin.parameters():
             parameter.data *= 6**0.5 if parameter.ndim > 1 else 1
@@ -288,7 +290,7 @@ def test_a_converted_run_counts_on(mlp, tmp_path):
     assert summary['test_accuracy'] > 50
 
 
-def optimizer_state(change):
+def torch_state(change):
     state = {
         i: {'step': torch.tensor(3.0), 'exp_avg': torch.zeros(2), 'exp_avg_sq': torch.zeros(2)}
         for i in range(2)
@@ -313,7 +315,7 @@ def test_moments_that_cannot_be_placed(change, message):
     given = {'a': np.zeros(2), 'b': np.zeros(2), 'n.running_mean': np.zeros(2)}
     fresh = optax.scale_by_adam().init({'a': jnp.zeros(2)})
     with pytest.raises(UserError, match=message):
-        moments.take_over(fresh, optimizer_state(change), None, given, [])
+        optimizer_state.take_over(fresh, torch_state(change), None, given, [])
 
 
 def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):

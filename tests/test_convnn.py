@@ -7,9 +7,10 @@ import pytest
 from flax import nnx
 
 import flaxnets
-from flaxnets import UserError, registry, torch_maps
-from flaxnets.convnn import ConvNNStack, stack_of
+from flaxnets import UserError, registry
+from flaxnets.interop import maps
 from flaxnets.layers import init
+from flaxnets.models.convnn import ConvNNStack, stack_of
 
 ROWS = ('cnn', 'attention', 'convnn_all', 'convnn_attn', 'branching_all', 'branching_attn')
 PUBLISHED = {
@@ -102,7 +103,7 @@ def test_attn_models_project_and_may_project_values_alone():
     for name in ('convnn_attn', 'branching_attn'):
         assert registry.MODELS[name].options()['projection'].default == 'qkv'
         model = nnx.eval_shape(lambda name=name: build(name, projection='value'))
-        weights = {key.split('.')[-2] for row in torch_maps.rows(model) for key in row.torch}
+        weights = {key.split('.')[-2] for row in maps.rows(model) for key in row.torch}
         assert 'w_v' in weights
         assert not {'w_q', 'w_k'} & weights
 
@@ -133,7 +134,7 @@ def test_a_new_layers_options_are_model_options(monkeypatch):
 @pytest.mark.parametrize('name', ['attention', 'convnn_spatial', 'branching_attn'])
 def test_location_channels_use_the_published_pointwise_convolution(name):
     model = nnx.eval_shape(lambda: build(name, location_channels=True))
-    pointwise = [key for row in torch_maps.rows(model) for key in row.torch if 'pointwise_conv' in key]
+    pointwise = [key for row in maps.rows(model) for key in row.torch if 'pointwise_conv' in key]
     assert len(pointwise) == 4, 'weight and bias of two layers'
-    assert not list(torch_maps.ignored(model))
+    assert not list(maps.ignored(model))
     assert flaxnets.count_parameters(model, published=True) == flaxnets.count_parameters(model)

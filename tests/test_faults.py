@@ -24,9 +24,14 @@ from test_reliability import assert_same
 
 import train
 from flaxnets.errors import UserError
-from train import evaluate, events, experiment, faults, lock, loop, manifest, parallel, processes, report
-from train.checkpoint import Checkpoints, committed
-from train.stopping import Stop, Stopped
+from train import evaluate, experiment, loop
+from train.checkpointing import lock, manifest
+from train.checkpointing.checkpoints import Checkpoints, committed
+from train.distributed import processes
+from train.distributed.runner import Runner
+from train.reporting import console, tensorboard
+from train.runtime import faults
+from train.runtime.signals import Stop, Stopped
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -236,7 +241,7 @@ def test_chunks_leave_no_trace(whole, shared, tmp_path, monkeypatch):
 @pytest.mark.parametrize('moment', ['a step', 'evaluation', 'the last evaluation'])
 def test_a_signal_at_any_moment(moment, whole, shared, tmp_path, monkeypatch):
     owner, name, count = {
-        'a step': (parallel.Runner, 'train', 6),
+        'a step': (Runner, 'train', 6),
         'evaluation': (experiment.Experiment, 'evaluate', 2),
         'the last evaluation': (experiment.Experiment, 'evaluate', 3),
     }[moment]
@@ -293,13 +298,13 @@ def test_a_lock_does_not_outlive_its_process(tmp_path):
 
 
 def test_a_vanished_workdir(shared, tmp_path, monkeypatch):
-    epoch = report.Reporter.epoch
+    epoch = console.Reporter.epoch
 
     def removes(self, row, epochs):
         epoch(self, row, epochs)
         shutil.rmtree(tmp_path / 'run')
 
-    monkeypatch.setattr(report.Reporter, 'epoch', removes)
+    monkeypatch.setattr(console.Reporter, 'epoch', removes)
     with pytest.raises(UserError, match='the workdir vanished'):
         train.run(config(shared), tmp_path / 'run')
     assert not (tmp_path / 'run' / 'checkpoints' / '4').exists()
@@ -308,7 +313,7 @@ def test_a_vanished_workdir(shared, tmp_path, monkeypatch):
 @pytest.mark.parametrize('count', [1, 2])
 def test_out_of_memory_suggests_a_batch_size(shared, tmp_path, monkeypatch, count):
     """Also in one of several processes, where a failed sum is the other ones' fault."""
-    train_some, calls = parallel.Runner.train, itertools.count()
+    train_some, calls = Runner.train, itertools.count()
 
     def exhausted(*args, **kwargs):
         if next(calls) < 6:
@@ -317,7 +322,7 @@ def test_out_of_memory_suggests_a_batch_size(shared, tmp_path, monkeypatch, coun
         text = 'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9.31GiB.'
         raise jax.errors.JaxRuntimeError(text)
 
-    monkeypatch.setattr(parallel.Runner, 'train', exhausted)
+    monkeypatch.setattr(Runner, 'train', exhausted)
     monkeypatch.setattr(loop, 'CHUNK_SECONDS', 0.0)
     message = r'out of memory \(allocating 9\.31GiB\) at batch size 64: try --config\.data\.batch_size=32 '
     message += r'\(--config\.optimizer\.accumulate=2 keeps the update\) or '
@@ -459,13 +464,13 @@ def test_deterministic_says_what_it_does(shared, tmp_path, capsys, monkeypatch):
 
 def test_events_of_a_killed_run_are_cut_back(tmp_path):
     for start in (0, 5):
-        curves = events.Events(tmp_path, 9)
+        curves = tensorboard.Events(tmp_path, 9)
         for step in range(start, start + 6):
             curves.add({'step/loss': 1.0, 'step/learning_rate': 0.1}, step)
         curves.file.write(b'\x20\0\0\0\0\0\0\0half a record')
         curves.close()
-    events.Events(tmp_path, 7).close()
+    tensorboard.Events(tmp_path, 7).close()
     (file,) = tmp_path.iterdir()
-    assert [step for _, step in events.read(file)] == [0, 1, 2, 3, 4, 5, 5, 6, 7]
+    assert [step for _, step in tensorboard.read(file)] == [0, 1, 2, 3, 4, 5, 5, 6, 7]
     loaded = event_file_loader.EventFileLoader(str(file)).Load()  # as TensorBoard itself reads it
     assert [event.step for event in loaded][1:] == [0, 1, 2, 3, 4, 5, 5, 6, 7]

@@ -8,7 +8,8 @@ from flax import nnx
 from golden_case import NAMES, Case, loss, summary
 
 import flaxnets
-from flaxnets import interop, torch_maps
+from flaxnets import interop
+from flaxnets.interop import maps
 
 # Under these weights its loss explodes, and rounding with it: three steps are compared.
 STEPS = {'mnist_cnn_residual': 3}
@@ -89,7 +90,7 @@ def test_published_keys(name):
     case = Case(name)
     options = {'num_classes': case.classes, 'image_shape': case.image_shape, **case.data['options']}
     model = nnx.eval_shape(lambda: flaxnets.create_model(case.name, rngs=nnx.Rngs(0), **options))
-    ours = {key for row in torch_maps.rows(model) for key in row.torch}
+    ours = {key for row in maps.rows(model) for key in row.torch}
     buffers = {key for key in ours if key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))}
     assert ours - buffers == {key for key, _ in case.data['parameters']} - case.unused
-    assert set(torch_maps.ignored(model)) == case.unused
+    assert set(maps.ignored(model)) == case.unused

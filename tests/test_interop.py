@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import flaxnets
-from flaxnets import interop, torch_maps
+from flaxnets import interop
+from flaxnets.interop import maps
 
 torch = pytest.importorskip('torch')
 from twins import CASES, CHOOSES_NEIGHBOURS, MODELS, Pair, apply  # noqa: E402
@@ -107,7 +108,7 @@ def compare_logits(pair, run, tolerance):
 def compare_values(pair, model, tolerance):
     exported = interop.to_torch(model)
     theirs = pair.twin.state_dict()
-    assert theirs.keys() - exported.keys() == set(torch_maps.ignored(model))
+    assert theirs.keys() - exported.keys() == set(maps.ignored(model))
     for key, value in exported.items():
         close(value, theirs[key], tolerance, key)
 
@@ -116,7 +117,7 @@ def compare_export(pair, run):
     """A model with other values is loaded by a twin, strictly but for the dead weights."""
     other = Pair(pair.case, seed=1)
     tensors = {key: interop.to_tensor(value) for key, value in interop.to_torch(other.model).items()}
-    dead = {key: pair.twin.state_dict()[key] for key in torch_maps.ignored(pair.model)}
+    dead = {key: pair.twin.state_dict()[key] for key in maps.ignored(pair.model)}
     pair.twin.load_state_dict({**dead, **tensors}, strict=True)
     images, _, pools = pair.batch()
     _, params, stats = state.split(other.model)

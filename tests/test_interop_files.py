@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxnets import UserError, create_model, interop
-from flaxnets.model_card import ModelCard
-from flaxnets.torch_file import BadFile, read
+from flaxnets.interop.files import BadFile, read
+from flaxnets.interop.model_card import ModelCard
 
 try:
     import torch

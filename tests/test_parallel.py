@@ -18,10 +18,13 @@ import flaxnets
 import train
 from flaxnets.errors import UserError
 from train import config as options
-from train import experiment, optim, parallel, processes, step
+from train import experiment, optim, step
 from train import state as states
 from train.data import pipeline
 from train.data.pipeline import Resident
+from train.distributed import devices, processes
+from train.distributed.devices import Devices
+from train.distributed.runner import Runner
 
 # Compiling is what takes the time here: a ConvNN model's layers are alike, so one is enough.
 CASES = {
@@ -59,7 +62,7 @@ def setup(case, way, count, config, *, optimizer=None, ema=0.0):
     shape = CASES[case][1]['image_shape']
     # Not adam: it would turn the rounding of a gradient that is 0 into a whole step.
     optimizer = optimizer or optax.sgd(0.05, momentum=0.9)
-    devices = parallel.Devices.create(way, count)
+    devices = Devices.create(way, count)
     task = step.Task(
         structure=structure,
         optimizer=optimizer,
@@ -75,7 +78,7 @@ def setup(case, way, count, config, *, optimizer=None, ema=0.0):
         jnp.asarray(rng.integers(0, 256, (SIZE, *shape)), jnp.uint8),
         jnp.asarray(rng.integers(0, CLASSES, SIZE), jnp.int32),
     )
-    runner = parallel.Runner(task, devices, chunk=3, layout=devices.layout(initial))
+    runner = Runner(task, devices, chunk=3, layout=devices.layout(initial))
     return runner, devices.place(initial), devices.replicate(data)
 
 
@@ -90,7 +93,7 @@ def trained(case, way, count, config, *, evaluate=False):
     runner, state, data = setup(case, way, count, config)
     rows = batches(BATCH, count)
     state, metrics = runner.train(state, data, rows[:STEPS])
-    values = jax.device_get((state.params, state.stats)), parallel.read(metrics)
+    values = jax.device_get((state.params, state.stats)), runner.read(metrics)
     return (*values, runner.evaluate(state.params, state.stats, data, rows[:3])) if evaluate else values
 
 
@@ -106,7 +109,7 @@ def float64():
 @pytest.mark.parametrize('case', SMALL)
 @pytest.mark.usefixtures('float64')
 def test_every_model_is_the_same_on_any_number_of_devices(case, monkeypatch):
-    monkeypatch.setattr(parallel, 'SMALL', 16)
+    monkeypatch.setattr(devices, 'SMALL', 16)
     config = augmented() if case == 'cnn' else options.defaults()
     config.precision = 'float64'
     expected = trained(case, 'single', 1, config)
@@ -140,7 +143,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
         state, metrics = runner.train(state, data, rows)
         rates = optim.rate_of_step(config, steps_per_epoch=len(rows) // 4)
         ends.append((state.params, state.ema, [rates(step) for step in range(0, len(rows), accumulate)]))
-        losses = parallel.read(metrics)['loss'].reshape(4, -1)
+        losses = runner.read(metrics)['loss'].reshape(4, -1)
     large, small = ends
     agree(small[:2], large[:2], rtol=1e-12, atol=1e-12)
     assert losses[-1].mean() < losses[0].mean()
@@ -165,7 +168,7 @@ def test_divided_state_takes_a_part_of_the_memory(monkeypatch):
         on_one = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
         assert on_one < 0.2 * sum(x.nbytes for x in jax.tree.leaves(state))
         kernel = max(state.params.values(), key=lambda value: value.size)
-        assert parallel.AXIS in kernel.sharding.spec
+        assert devices.AXIS in kernel.sharding.spec
         state, _ = runner.train(state, data, batches(BATCH, 8)[:1])
 
 
@@ -194,14 +197,14 @@ def test_a_checkpoint_continues_on_other_devices(tmp_path):
 )
 def test_devices_that_are_not_there(way, count, message):
     with pytest.raises(UserError) as error:
-        parallel.Devices.create(way, count)
+        Devices.create(way, count)
     assert str(error.value) == message
 
 
 def test_a_batch_smaller_than_the_devices():
-    parallel.Devices.create('jit').check(7)
+    Devices.create('jit').check(7)
     with pytest.raises(UserError, match=r'config\.data\.batch_size: expected at least 8, an image for each'):
-        parallel.Devices.create('pmap').check(7)
+        Devices.create('pmap').check(7)
 
 
 @pytest.mark.parametrize(
@@ -222,4 +225,4 @@ def test_processes_that_cannot_share(monkeypatch, way, count, owners, message):
     monkeypatch.setattr(jax, 'devices', lambda: devices)
     monkeypatch.setattr(processes, 'count', lambda: 2)
     with pytest.raises(UserError, match=message):
-        parallel.Devices.create(way, count)
+        Devices.create(way, count)

@@ -15,8 +15,10 @@ import runs
 
 import train
 from flaxnets.errors import UserError
-from train import cli, processes, report
-from train.checkpoint import committed
+from train import cli
+from train.checkpointing.checkpoints import committed
+from train.distributed import processes
+from train.reporting import console
 
 # Well over what a start takes on a busy machine.
 PATIENCE = 300
@@ -111,7 +113,7 @@ def ends(started):
 
 def rows(workdir):
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in report.TIMING_KEYS} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in console.TIMING_KEYS} for line in lines]
 
 
 def test_two_processes_killed_stopped_and_resumed_are_one(tmp_path, environment):

@@ -17,9 +17,9 @@ import pytest
 import runs
 
 import train
-from train import report
-from train.checkpoint import Checkpoints, committed
-from train.events import PATTERN, read
+from train.checkpointing.checkpoints import Checkpoints, committed
+from train.reporting import console
+from train.reporting.tensorboard import PATTERN, read
 
 ROOT = pathlib.Path(__file__).parent.parent
 KILLS = int(os.environ.get('SOAK_KILLS', '3'))
@@ -62,7 +62,7 @@ def finish(process):
 
 def outcome(workdir):
     """(the last checkpoint's arrays, metrics.jsonl, summary), times apart."""
-    untimed = lambda row: {k: v for k, v in row.items() if k not in report.TIMING_KEYS}  # noqa: E731
+    untimed = lambda row: {k: v for k, v in row.items() if k not in console.TIMING_KEYS}  # noqa: E731
     rows = [untimed(json.loads(line)) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     summary = untimed(json.loads((workdir / 'summary.json').read_text()))
     checkpoints = Checkpoints(workdir, read_only=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flaxnets import UserError, create_model, interop, state_dicts
+from flaxnets import UserError, create_model, interop
+from flaxnets.interop import state_dicts
 
 OPTIONS = {'image_shape': (8, 8, 3), 'width': 4}
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch')
-from train import torch_networks  # noqa: E402
+from train.torch_reference import networks  # noqa: E402
 
 
 def twin(case: golden_case.Case):
-    model = torch_networks.create(
+    model = networks.create(
         case.name, num_classes=case.classes, image_shape=case.image_shape, **case.data['options']
     ).double()
     named = {name: golden_case.parameter(name, tuple(shape)) for name, shape in case.data['parameters']}

@@ -10,7 +10,7 @@ import pytest
 
 import flaxnets
 from train import cli, models
-from train.arithmetic import multiply_adds
+from train.benchmarks.arithmetic import multiply_adds
 
 
 def output(*args: str) -> str:

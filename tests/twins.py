@@ -11,7 +11,7 @@ from flax import nnx
 
 import flaxnets
 from flaxnets import interop
-from train import torch_networks
+from train.torch_reference import networks
 
 torch.set_num_threads(1)
 
@@ -83,7 +83,7 @@ class Pair:
         self.torch_dtype = torch.float64 if dtype == jnp.float64 else torch.float32
         torch.manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self.twin = torch_networks.create(self.name, **self.filled()).to(self.torch_dtype)
+        self.twin = networks.create(self.name, **self.filled()).to(self.torch_dtype)
         # Running statistics and norms as they are after training, not 0 and 1.
         for key, value in self.twin.state_dict().items():
             if value.dtype.is_floating_point and ('running' in key or value.ndim == 1):

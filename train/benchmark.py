@@ -17,6 +17,7 @@ from typing import Any
 
 from flaxnets.errors import UserError
 from train import cli
+from train.distributed.devices import Devices
 
 
 def alternate(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -38,9 +39,8 @@ def rate(count: int, seconds: Sequence[float]) -> float:
 
 def hardware() -> dict[str, Any]:
     """What the numbers were measured on, and how busy it was."""
-    from train import parallel
-    from train.checkpoint import versions
-    from train.data import memory
+    from train.checkpointing.checkpoints import versions
+    from train.distributed import memory
 
     try:
         lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
@@ -51,7 +51,7 @@ def hardware() -> dict[str, Any]:
         'processor': processor,
         'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
         'available_memory': memory.available(),
-        'device': parallel.Devices.create('single').describe(),
+        'device': Devices.create('single').describe(),
         'load_average': os.getloadavg()[0],
         'versions': versions(),
     }
@@ -76,7 +76,8 @@ def main(argv: Sequence[str]) -> None:
     for name in ('images', 'batch_size', 'workers', 'rounds'):
         if getattr(args, name) < 1:
             raise UserError(f'--{name}: expected at least 1, got {getattr(args, name)}')
-    from train import benchmark_data, benchmark_tables
+    from train.benchmarks import data as benchmark_data
+    from train.benchmarks import tables as benchmark_tables
 
     if args.preview:
         benchmark_data.draw(args)

@@ -3,7 +3,7 @@
 from flax import nnx
 
 from flaxnets import count_parameters
-from flaxnets.model_card import ModelCard
+from flaxnets.interop.model_card import ModelCard
 from train.config import ConfigDict
 from train.data import ImageSet
 from train.experiment import arguments

@@ -17,7 +17,8 @@ from ml_collections import config_flags
 from flaxnets import registry
 from flaxnets.errors import UserError
 from train import config as options
-from train import processes, stopping
+from train.distributed import processes
+from train.runtime import signals
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
@@ -62,7 +63,7 @@ def train(argv: Sequence[str]) -> None:
     request = processes.requested(flags.coordinator, flags.processes, flags.process_id)
     if request is not None:
         processes.start(request, flags.process_timeout)
-    with stopping.signals(own_process=True) as stop:
+    with signals.signals(own_process=True) as stop:
         loop.run(config, workdir, stop=stop)
 
 
@@ -99,12 +100,12 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
             where = f'{error.filename}: ' if error.filename else ''
             print(f'error: {where}{_line(error.strerror or error)}', file=sys.stderr)
             return 2
-        except stopping.Stopped as stopped:
+        except signals.Stopped as stopped:
             again = shlex.join(['python', '-m', _module(), *argv[1:]])
             print(f'stopped by {stopped}\nTo continue: {again}', file=sys.stderr)
             return 128 + stopped.signum
         except KeyboardInterrupt:
-            stopping.end_process(signal.SIGINT, 'stopped at once')
+            signals.end_process(signal.SIGINT, 'stopped at once')
     return 0
 
 

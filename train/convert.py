@@ -66,7 +66,7 @@ def table(name: str) -> str:
     from flax import nnx
 
     import flaxnets
-    from flaxnets import state_dicts
+    from flaxnets.interop import state_dicts
 
     return state_dicts.table(nnx.eval_shape(lambda: flaxnets.create_model(name, rngs=nnx.Rngs(0))))
 
@@ -94,7 +94,7 @@ def convert(
         UserError: weights that do not fit, no description of the model, a target that cannot be written.
     """
     from train import config as options
-    from train import init_from
+    from train.checkpointing import init_from
 
     source, to = (pathlib.Path(path).expanduser() for path in (source, to))
     if to.suffix not in FILES and (to / 'config.json').exists():
@@ -122,7 +122,8 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
     """Writes a file with published keys, in the dtypes the weights have, and a model card."""
     from flax import nnx
 
-    from flaxnets import interop, state_dicts, torch_maps
+    from flaxnets import interop
+    from flaxnets.interop import maps, state_dicts
     from train import card, experiment
 
     if config is None:
@@ -135,7 +136,7 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
         described = card.create(config, model, images)
     match = weights.match(model)
     if weights.own:
-        arrays = state_dicts.published(torch_maps.rows(model), weights.given)
+        arrays = state_dicts.published(maps.rows(model), weights.given)
     else:
         arrays = {key: weights.given[key] for row in match.loaded for key in row.torch}
     interop.save(to, arrays, described)
@@ -147,8 +148,10 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
     import jax.numpy as jnp
     from flax import nnx
 
-    from train import card, experiment, lock, moments, optim, state
-    from train.checkpoint import Checkpoints, versions, write_json
+    from flaxnets.interop import optimizer_state
+    from train import card, experiment, optim, state
+    from train.checkpointing import lock
+    from train.checkpointing.checkpoints import Checkpoints, versions, write_json
     from train.loop import NO_SUMS
 
     images = experiment.load_split(config, 'test')
@@ -164,7 +167,7 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
             if config.optimizer.accumulate != 1:
                 raise UserError('--optimizer: expected config.optimizer.accumulate=1 beside it')
             opt_state, step = weights.moments(model, match, made.opt_state)
-            opt_state = moments.continue_schedule(opt_state, step)
+            opt_state = optimizer_state.continue_schedule(opt_state, step)
             made = dataclasses.replace(made, step=jnp.full_like(made.step, step), opt_state=opt_state)
         meta = {
             'config': config.to_dict(),
@@ -186,8 +189,9 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
 
 
 def _report(weights: Any, match: Any, model: Any, to: pathlib.Path) -> str:
-    from flaxnets import count_parameters, state_dicts
-    from train.init_from import described
+    from flaxnets import count_parameters
+    from flaxnets.interop import state_dicts
+    from train.checkpointing.init_from import described
 
     return (
         f'{state_dicts.table(model)}\n{weights.what}: {described(match)}\n'

@@ -22,7 +22,7 @@ def evaluate(
     The averaged parameters of a run with `optimizer.ema` are scored beside, under 'ema'.
     """
     from train import experiment
-    from train.checkpoint import Checkpoints, read_config
+    from train.checkpointing.checkpoints import Checkpoints, read_config
     from train.experiment import Experiment
 
     workdir = pathlib.Path(workdir).expanduser()
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv[1:])
     result = evaluate(args.workdir, checkpoint=args.checkpoint, split=args.split, data_dir=args.data_dir)
 
-    from train.report import show_scores
+    from train.reporting.console import show_scores
 
     console = Console(highlight=False, soft_wrap=True)
     title = f'{args.split}, checkpoint {result["step"]}'

@@ -12,14 +12,16 @@ import optax
 from flax import nnx
 
 import flaxnets
-from flaxnets import state_dicts
 from flaxnets.errors import UserError
-from train import data, metrics, optim, parallel, state, step
+from flaxnets.interop import state_dicts
+from train import data, metrics, optim, state, step
 from train.config import ConfigDict, model_options
 from train.data import augment, pipeline, stream
 from train.data.cache import cache_folder
 from train.data.pipeline import Batch, Resident
 from train.data.stream import Stream
+from train.distributed.devices import Devices
+from train.distributed.runner import Runner
 
 
 @contextlib.contextmanager
@@ -55,8 +57,8 @@ class Experiment:
 
     config: ConfigDict
     model: nnx.Module
-    devices: parallel.Devices
-    runner: parallel.Runner
+    devices: Devices
+    runner: Runner
     schedule: optax.Schedule
     initial: state.TrainState
     sets: dict[str, data.ImageSet]
@@ -69,7 +71,7 @@ class Experiment:
         """Builds everything for these decoded splits."""
         cache_compilations(config)
         first = next(iter(splits.values()))
-        devices = parallel.Devices.create(config.parallel, config.devices)
+        devices = Devices.create(config.parallel, config.devices)
         devices.check(config.data.batch_size)
         model = create_model(config, first)
         structure, params, stats = state.split(model)
@@ -104,7 +106,7 @@ class Experiment:
             config=config,
             model=model,
             devices=devices,
-            runner=parallel.Runner(task, devices, chunk=config.log.every, layout=devices.layout(initial)),
+            runner=Runner(task, devices, chunk=config.log.every, layout=devices.layout(initial)),
             schedule=optim.rate_of_step(config, steps_per_epoch=spe),
             initial=devices.place(initial),
             sets=splits,

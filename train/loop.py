@@ -14,14 +14,18 @@ import jax
 
 import flaxnets
 from flaxnets.errors import UserError
-from train import card, experiment, faults, init_from, lock, parallel, processes, stopping
+from train import card, experiment
 from train import config as options
-from train.checkpoint import Checkpoints, match, match_data, versions, write_json
+from train.checkpointing import init_from, lock
+from train.checkpointing.checkpoints import Checkpoints, versions, write_json
+from train.checkpointing.resume import match, match_data
 from train.data import pipeline
+from train.distributed import processes, runner
 from train.experiment import Experiment
-from train.report import Reporter, duration
+from train.reporting.console import Reporter, duration
+from train.runtime import faults, signals
+from train.runtime.signals import Stop, Stopped
 from train.state import TrainState
-from train.stopping import Stop, Stopped
 
 # A chunk of steps takes about so long, so that a signal does not wait for more.
 CHUNK_SECONDS = 1.0
@@ -52,7 +56,7 @@ def run(
                 print(f'{workdir} is finished: {config.epochs} epochs, {score_line(summary)}')
                 print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
             return summary
-        listening = stopping.signals() if stop is None else contextlib.nullcontext(stop)
+        listening = signals.signals() if stop is None else contextlib.nullcontext(stop)
         with experiment.precision(config), listening as stop:
             return _run(config, workdir, stop, changes)
 
@@ -248,7 +252,7 @@ class Trainer:
 
     def read(self, first: int, metrics: Any) -> None:
         """Adds a chunk's metrics to the epoch's sums; stops the run where they are not finite."""
-        values = parallel.read(metrics)
+        values = runner.read(metrics)
         for i, (loss, norm) in enumerate(zip(values['loss'], values['gradient_norm'], strict=True)):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise UserError(self.diverged(first + i, float(loss)))

@@ -169,7 +169,7 @@ def sizes(name: str, options: dict[str, Any]) -> tuple[int, int, int, tuple[int,
     from flax import nnx
 
     import flaxnets
-    from train.arithmetic import multiply_adds
+    from train.benchmarks.arithmetic import multiply_adds
 
     model, image = abstract(name, options)
     graph, state = nnx.split(model)

@@ -16,7 +16,7 @@ from tiny_sets import config
 from flaxnets.errors import UserError
 from train import data
 from train.data.cache import decoded_once
-from train.data.records import Records
+from train.data.sources.records import Records
 
 SHAPE = (50, 6, 5, 3)
 

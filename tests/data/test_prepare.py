@@ -17,8 +17,8 @@ from tiny_sets import as_set, config
 
 from flaxnets.errors import UserError
 from train import cli, data, prepare
-from train.data import download, official, write_tfds
-from train.data.download import Archive
+from train.data.download import archives, fetch, write_tfds
+from train.data.download.fetch import Archive
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -110,9 +110,9 @@ def publish(server, monkeypatch):
 
     def publish(name, files):
         server.files |= files
-        archives = tuple(server.archive(file) for file in files)
+        fetched = tuple(server.archive(file) for file in files)
         monkeypatch.setitem(
-            official.OFFICIAL, name, dataclasses.replace(official.OFFICIAL[name], archives=archives)
+            archives.OFFICIAL, name, dataclasses.replace(archives.OFFICIAL[name], archives=fetched)
         )
 
     return publish
@@ -181,22 +181,22 @@ def archive(server):
 
 def test_a_download_that_breaks_off_goes_on(archive, server, tmp_path):
     server.cut = [300_000, 200_000]
-    assert download.fetch(archive, tmp_path).read_bytes() == CONTENT
+    assert fetch.fetch(archive, tmp_path).read_bytes() == CONTENT
     assert server.asked == [0, 300_000, 500_000]
     server.asked.clear()
-    download.fetch(archive, tmp_path)
+    fetch.fetch(archive, tmp_path)
     assert server.asked == []
 
 
 def test_a_later_run_resumes(archive, server, tmp_path):
-    server.cut = [100_000] * download.ATTEMPTS
+    server.cut = [100_000] * fetch.ATTEMPTS
     with pytest.raises(
         UserError, match=r'500000 of 1000000 bytes came .*run the same command again to go on'
     ):
-        download.fetch(archive, tmp_path)
+        fetch.fetch(archive, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['archive.bin.part']
     seen = []
-    download.fetch(archive, tmp_path, lambda done, size: seen.append((done, size)))
+    fetch.fetch(archive, tmp_path, lambda done, size: seen.append((done, size)))
     assert server.asked[-1] == 500_000
     assert seen[0][0] > 500_000
     assert seen[-1] == (1_000_000, 1_000_000)
@@ -206,36 +206,36 @@ def test_a_later_run_resumes(archive, server, tmp_path):
 def test_a_server_without_ranges_sends_it_again(archive, server, tmp_path):
     (tmp_path / 'archive.bin.part').write_bytes(CONTENT[:400_000])
     server.ranges = False
-    assert download.fetch(archive, tmp_path).read_bytes() == CONTENT
+    assert fetch.fetch(archive, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize('part', [b'x' * 400_000, b'x' * 1_000_000, b'x' * 1_000_001])
 def test_the_beginning_of_another_file_is_thrown_away(part, archive, tmp_path):
     (tmp_path / 'archive.bin.part').write_bytes(part)
-    assert download.fetch(archive, tmp_path).read_bytes() == CONTENT
+    assert fetch.fetch(archive, tmp_path).read_bytes() == CONTENT
 
 
 def test_another_file_than_published_is_refused(archive, tmp_path):
     wrong = dataclasses.replace(archive, sha256='0' * 64)
     with pytest.raises(UserError, match=r'expected SHA-256 0000000000000000\.\.\., got .*try again later'):
-        download.fetch(wrong, tmp_path)
+        fetch.fetch(wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_fetched_again(archive, tmp_path):
     (tmp_path / 'archive.bin').write_bytes(CONTENT[:-1] + b'?')
-    assert download.fetch(archive, tmp_path).read_bytes() == CONTENT
+    assert fetch.fetch(archive, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_page_that_is_not_there(archive, server, tmp_path):
     with pytest.raises(UserError, match=r'0 of 1000000 bytes came .*Not Found'):
-        download.fetch(dataclasses.replace(archive, url=archive.url + 'x'), tmp_path)
+        fetch.fetch(dataclasses.replace(archive, url=archive.url + 'x'), tmp_path)
 
 
 def test_a_host_that_is_not_there(tmp_path, monkeypatch):
     gone = Archive('http://127.0.0.1:9/archive.tar.gz', 1, '0')
     monkeypatch.setitem(
-        official.OFFICIAL, 'cifar10', dataclasses.replace(official.OFFICIAL['cifar10'], archives=(gone,))
+        archives.OFFICIAL, 'cifar10', dataclasses.replace(archives.OFFICIAL['cifar10'], archives=(gone,))
     )
     with pytest.raises(
         UserError, match=r'http://127\.0\.0\.1:9/archive\.tar\.gz cannot be reached .*refused'

@@ -77,7 +77,7 @@ def test_the_newest_version_is_read(cifar, cifar_places, tmp_path):
         folder = tmp_path / 'cifar10' / version
         folder.parent.mkdir(exist_ok=True)
         folder.symlink_to(next((cifar_places[source] / 'cifar10').iterdir()))
-    from train.data.tfds_source import find_directory
+    from train.data.sources.tfds import find_directory
 
     assert find_directory(tmp_path, 'cifar10').name == '3.0.10'
     assert find_directory(tmp_path, 'cifar10:2.9.0').name == '2.9.0'
@@ -86,7 +86,7 @@ def test_the_newest_version_is_read(cifar, cifar_places, tmp_path):
 
 
 def test_configs_of_a_tfds_set(cifar_places, tmp_path):
-    from train.data.tfds_source import find_directory
+    from train.data.sources.tfds import find_directory
 
     version = next((cifar_places['tfds'] / 'cifar10').iterdir())
     for name in ('one', 'two'):
@@ -237,7 +237,6 @@ def test_missing_data_say_where_they_were_looked_for(cifar_places, monkeypatch, 
 
 
 def test_without_network_the_message_comes_within_seconds(monkeypatch, tmp_path):
-    from train.data import download
 
     monkeypatch.setattr(download, 'REACH', 1.0)
     monkeypatch.setattr('urllib.request.urlopen', lambda *_, **__: time.sleep(20))

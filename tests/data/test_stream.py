@@ -14,12 +14,14 @@ from flax import nnx
 
 import train
 from flaxnets.layers.dropout import Dropout
-from train import data, report
-from train.checkpoint import Checkpoints
-from train.data import memory, pipeline, stream
+from train import data
+from train.checkpointing.checkpoints import Checkpoints
+from train.data import pipeline, stream
 from train.data.imageset import ImageSet, MappedRows
 from train.data.pipeline import Resident
 from train.data.stream import HostBatches, Stream
+from train.distributed import memory
+from train.reporting import console
 
 
 class Small(nnx.Module):
@@ -49,7 +51,7 @@ def small(config):
 def left_behind(workdir):
     """(rows of metrics.jsonl without their times, the state at the end)."""
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    rows = [{k: v for k, v in json.loads(line).items() if k not in report.TIMING_KEYS} for line in lines]
+    rows = [{k: v for k, v in json.loads(line).items() if k not in console.TIMING_KEYS} for line in lines]
     checkpoints = Checkpoints(workdir, read_only=True)
     state = checkpoints.manager.restore(checkpoints.find('last'))['state']
     checkpoints.close()

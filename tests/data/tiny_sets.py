@@ -11,7 +11,7 @@ import types
 import numpy as np
 from PIL import Image
 
-from train.data.names import CIFAR10
+from train.data.sources.names import CIFAR10
 
 COUNTS = {'train': 40, 'test': 20}
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from flaxnets.errors import UserError
 from train.data.imageset import ImageSet, finish_checksum
-from train.data.records import Records, check_labels, fitted, in_memory
+from train.data.sources.records import Records, check_labels, fitted, in_memory
 
 FORMAT = 1  # raise it when what is stored for the same key changes
 

@@ -1,0 +1,237 @@
+"""PyTorch and flaxnets, both ways: weights, files, and arrays in memory.
+
+    model = interop.from_torch(model, torch_model.state_dict())          weights in ...
+    weights = interop.to_torch(model)                                    ... and out, {key: numpy array}
+    interop.load('model.pt'), interop.save('model.safetensors', model)   files
+    interop.to_jax(tensor), interop.to_tensor(array)                     live, without a copy
+
+Every model has one map (`maps.py`): rows that pair the published PyTorch keys with a path in
+the NNX state and the change of layout between them. `from_torch` and `to_torch` read the same rows
+in the two directions. The only file of the library that reads and writes files.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+
+from flaxnets.errors import UserError
+from flaxnets.interop import files, maps, state_dicts
+from flaxnets.interop.model_card import ModelCard
+
+PathLike = str | os.PathLike[str]
+
+
+def from_torch(
+    model: nnx.Module, state_dict: Mapping[str, Any], *, skip: str | Sequence[str] = ()
+) -> nnx.Module:
+    """Loads a PyTorch state dict into `model`, in place, and returns it.
+
+    Every key is used, ignored because the published code never uses it, or an error.
+
+    Args:
+        model: a model of `list_models()`, or any with a map in `torch_maps.MAPS`. An abstract one will
+            do, and saves computing initial values: `nnx.eval_shape(lambda: create_model(...))`.
+        state_dict: {published key: tensor or array}, or a checkpoint holding it under 'state_dict',
+            'model_state_dict' or 'model'; the prefixes of DataParallel and torch.compile are taken off.
+            Values are converted to the model's dtypes.
+        skip: what the model keeps, to replace a head for example: published keys or paths in the model,
+            their beginnings up to a dot ('classifier.6') or regular expressions.
+
+    Raises:
+        UserError: one line that lists every missing, surplus or misshaped key. Nothing is changed then.
+    """
+    given = state_dicts.arrays(state_dict)
+    match = state_dicts.match(model, given, skip=skip)
+    variables = state_dicts.flat_state(model)
+    for path, value in state_dicts.converted(model, given, match.loaded).items():
+        variables[path].set_value(value)
+    return model
+
+
+def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
+    """The model's values under the keys and in the layouts of the published PyTorch code.
+
+    `load_state_dict(..., strict=True)` takes them, except where the published layer owns weights that
+    it does not use (a 1x1 convolution, see `layers/tokens.py`; half a block, see `models/block_cnn.py`):
+    `strict=False` there.
+    """
+    values = {path: variable[...] for path, variable in state_dicts.flat_state(model).items()}
+    return state_dicts.published(maps.rows(model), values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds: the weights under published keys, the model card if one travels with them,
+    and PyTorch's optimiser state if it lies beside them."""
+
+    state_dict: dict[str, np.ndarray]
+    card: ModelCard | None = None
+    optimizer: dict[str, Any] | None = None
+    format: str = ''
+
+    def create_model(self) -> nnx.Module:
+        """The model of the card, with these weights."""
+        if self.card is None:
+            raise UserError(
+                'no model card came with the weights; build the model with create_model and load them with '
+                'interop.from_torch(model, checkpoint.state_dict)'
+            )
+        return from_torch(self.card.create_model(), self.state_dict)
+
+
+def load(path: PathLike) -> Checkpoint:
+    """Reads `.pt`, `.pth` or `.safetensors`, told apart by their content. No code in a file is ever run.
+
+    Raises:
+        UserError: one line that names the file and what is wrong with it.
+    """
+    path = pathlib.Path(path)
+    try:
+        with path.open('rb') as file:
+            start = file.read(9)
+        if start.startswith(b'PK') or start.startswith(b'\x80'):
+            return _load_pt(path)
+        if start[8:] == b'{':
+            return _load_safetensors(path)
+        raise files.BadFile('neither a PyTorch file nor safetensors' if start else 'empty')
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror or error})') from None
+    except (files.BadFile, UserError) as error:
+        raise UserError(f'{path}: {error}') from None
+
+
+def save(path: PathLike, model: nnx.Module | Mapping[str, np.ndarray], card: ModelCard | None = None) -> None:
+    """Writes a model, or `to_torch(model)`, as `.safetensors`, `.pt` or `.pth`, whole or not at all.
+
+    The card goes into the header of `.safetensors`, and for `.pt` into a file of its own beside it,
+    `NAME.pt.json`, so that the `.pt` is a plain state dict: `torch.load(path, weights_only=True)`.
+
+    Raises:
+        UserError: another suffix; `.pt` without PyTorch; a path that cannot be written.
+    """
+    path = pathlib.Path(path)
+    arrays = to_torch(model) if isinstance(model, nnx.Module) else dict(model)
+    # With a suffix of its own: two processes that write the same file do not meet.
+    unfinished = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
+    try:
+        if path.suffix == '.safetensors':
+            metadata = {'format': 'pt'} | ({'flaxnets': card.to_json()} if card else {})
+            contiguous = {key: np.array(value, order='C') for key, value in arrays.items()}
+            safetensors.numpy.save_file(contiguous, unfinished, metadata)
+        elif path.suffix in {'.pt', '.pth'}:
+            tensors = {key: to_tensor(value) for key, value in arrays.items()}
+            with unfinished.open('wb') as file:
+                _torch(f'to write {path}').save(tensors, file)
+            card_path(path).unlink(missing_ok=True)  # it may describe the file that is replaced
+            if card:
+                card_path(path).write_text(card.to_json())
+        else:
+            raise UserError(f'{path}: expected a name that ends in .safetensors, .pt or .pth')
+        unfinished.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f'{path}: cannot be written ({error})') from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def card_path(path: PathLike) -> pathlib.Path:
+    """Where the model card of a `.pt` file is."""
+    path = pathlib.Path(path)
+    return path.with_name(path.name + '.json')
+
+
+def _load_safetensors(path: pathlib.Path) -> Checkpoint:
+    try:
+        with safetensors.safe_open(path, 'np') as file:
+            metadata = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+    except safetensors.SafetensorError as error:
+        raise files.BadFile(f'damaged or truncated ({error})') from None
+    card = ModelCard.from_json(metadata['flaxnets']) if 'flaxnets' in metadata else None
+    return Checkpoint(state_dicts.arrays(arrays), card, format='safetensors')
+
+
+def _load_pt(path: pathlib.Path) -> Checkpoint:
+    content, how = _read_pt(path)
+    try:
+        text = card_path(path).read_text()
+    except FileNotFoundError:
+        text = ''
+    optimizer = None
+    if isinstance(content, Mapping):
+        beside = [content.get(key) for key in ('optimizer_state_dict', 'optimizer')]
+        optimizer = next((o for o in beside if isinstance(o, dict) and 'param_groups' in o), None)
+    return Checkpoint(
+        state_dicts.arrays(content), ModelCard.from_json(text) if text else None, optimizer, how
+    )
+
+
+def _read_pt(path: pathlib.Path) -> tuple[Any, str]:
+    """The file's content and who read it: PyTorch where there is one, admitting weights only."""
+    with path.open('rb') as file:
+        zipped = file.read(2) == b'PK'
+    try:
+        import torch
+
+        return torch.load(path, map_location='cpu', weights_only=True), 'PyTorch, weights only'
+    except ImportError:
+        if not zipped:
+            raise files.BadFile(
+                "in PyTorch's format before 1.6, which only PyTorch reads; pip install 'flaxnets[torch]'"
+            ) from None
+    except Exception as error:  # many types and pages of text; ours says it in one line
+        if not zipped:
+            code = re.search(r'GLOBAL (\S+)', str(error))
+            raise files.BadFile(
+                files.CODE.format(code[1]) if code else 'a pickle, but no PyTorch file, or a damaged one'
+            ) from None
+    with path.open('rb') as file:
+        return files.read(file), 'PyTorch, read without it'
+
+
+def to_jax(tensor: Any) -> jax.Array:
+    """A PyTorch tensor as a JAX array, by DLPack.
+
+    Both share the memory where JAX can use it: dense, on a device that both know, aligned to 64 bytes on
+    a CPU, a dtype that JAX has enabled. Otherwise the values are copied. JAX takes its arrays to be
+    constant: do not change a shared tensor in place afterwards.
+
+        logits = model(interop.to_jax(images).transpose(0, 2, 3, 1))      # NCHW to NHWC
+    """
+    tensor = tensor.detach()
+    try:
+        return jax.dlpack.from_dlpack(tensor)
+    except (RuntimeError, BufferError, TypeError, ValueError):
+        return jnp.asarray(state_dicts.to_numpy(tensor))
+
+
+def to_tensor(array: jax.Array | np.ndarray) -> Any:
+    """An array as a PyTorch tensor, by DLPack: the reverse of `to_jax`, without a copy where that
+    works. Do not write into a tensor that shares a JAX array's memory."""
+    torch = _torch('to make a tensor')
+    try:
+        return torch.from_dlpack(array)
+    except (RuntimeError, BufferError, TypeError, ValueError, AttributeError):
+        values = np.array(array)
+        if values.dtype == jnp.bfloat16:
+            return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(values)
+
+
+def _torch(purpose: str) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(f"{purpose}, PyTorch is needed: pip install 'flaxnets[torch]'") from None
+    return torch

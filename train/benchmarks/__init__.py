@@ -1,0 +1,1 @@
+"""What `train.benchmark` and `train.models` measure and count."""

@@ -1,0 +1,80 @@
+"""Memory of a data set, in a process of its own: `train.benchmark_memory resident|decode NAME DATA_DIR`.
+
+Prints one line of JSON: bytes of the set's images, what the process (or the device) grew by, and its peak.
+"""
+
+import json
+import pathlib
+import resource
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from train import config as options
+from train import data
+from train.data.pipeline import Resident
+from train.distributed.devices import Devices
+
+SPLITS = ('train', 'test')
+
+
+def resident(settings: Any) -> dict[str, int]:
+    """What stays when the cached set lies on the device."""
+    warm = options.defaults().data
+    warm.name = 'digits'
+    read = jax.jit(lambda images: images.max())
+    for chosen in (warm, settings):  # what is imported, compiled and cached on the way is not counted
+        for images in put(chosen):
+            jax.block_until_ready(read(images.images))
+    del images
+    before = in_use()
+    held = put(settings)
+    for images in held:  # on a CPU the set is the cache's memory map, which takes memory when it is read
+        jax.block_until_ready(read(images.images))
+    grown = in_use() - before
+    return {'images': sum(images.images.nbytes for images in held), 'grown': grown, 'peak': peak()}
+
+
+def decode(settings: Any) -> dict[str, int]:
+    """What is held at most while the set is decoded into an empty cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings.cache_dir = folder
+        size = sum(data.load(settings, split).images.nbytes for split in SPLITS)
+    return {'images': size, 'peak': peak()}
+
+
+def put(settings: Any) -> list[Resident]:
+    """Both splits on the first device."""
+    devices = Devices.create('single')
+    sets = [data.load(settings, split) for split in SPLITS]
+    arrays: list[Any] = [(np.asarray(images.images), images.labels) for images in sets]
+    return [jax.block_until_ready(devices.replicate(Resident(*each))) for each in arrays]
+
+
+def in_use() -> int:
+    """Bytes that the device has given away; on a CPU, the process's memory."""
+    (device,) = jax.numpy.zeros(()).devices()
+    if (stats := device.memory_stats()) is not None:
+        return stats['bytes_in_use']
+    pages = pathlib.Path('/proc/self/statm').read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def peak() -> int:
+    """The most memory that the process ever had."""
+    try:
+        lines = pathlib.Path('/proc/self/status').read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux's ru_maxrss counts what the process that started this one had.
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
+
+
+if __name__ == '__main__':
+    what, name, data_dir = sys.argv[1:]
+    settings = options.defaults().data
+    settings.name, settings.data_dir = name, data_dir
+    print(json.dumps({'resident': resident, 'decode': decode}[what](settings)))

@@ -1,0 +1,133 @@
+"""A set's images written in every format that `sources` reads, to compare readers on the same images."""
+
+import contextlib
+import io
+import pathlib
+import pickle
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from train.data.imageset import ImageSet
+from train.data.sources.torchvision import CifarPickles
+
+ARRAY_RECORD, TF_RECORD = 'TFDS, ArrayRecord', 'TFDS, TFRecord'
+FOLDER, TORCHVISION = 'folder of PNG files', "torchvision's files"
+# What config.data.source calls each.
+SOURCES = {ARRAY_RECORD: 'tfds', TF_RECORD: 'tfds', FOLDER: 'folder', TORCHVISION: 'torch'}
+
+
+def write(images: ImageSet, root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """{format: data_dir} of the images, all in the split 'train', under the name `images.name`.
+
+    torchvision's files are CIFAR-10's, and left out for another set.
+    """
+    places = {
+        ARRAY_RECORD: write_array_records(images, root / 'array_record'),
+        TF_RECORD: root / 'tfrecord',
+        FOLDER: write_folder(images, root / 'folder'),
+    }
+    write_tf_records(places[ARRAY_RECORD] / images.name, places[TF_RECORD] / images.name)
+    if images.name == 'cifar10':
+        places[TORCHVISION] = write_pickles(images, root / 'torch')
+    return places
+
+
+def write_array_records(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
+    """A TFDS directory, by TFDS's own writer."""
+    import tensorflow_datasets as tfds
+
+    height, width, channels = images.images.shape[1:]
+    features = tfds.features.FeaturesDict(
+        {
+            'image': tfds.features.Image(shape=(height, width, channels), encoding_format='png'),
+            'label': tfds.features.ClassLabel(names=list(images.class_names)),
+        }
+    )
+
+    def examples() -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, item in enumerate(images):
+            yield i, {'image': io.BytesIO(png(item['image'])), 'label': item['label']}
+
+    tfds.disable_progress_bar()
+    builder = tfds.dataset_builders.AdhocBuilder(
+        name=images.name,
+        version='1.0.0',
+        features=features,
+        split_datasets={'train': ()},
+        data_dir=root,
+        file_format='array_record',
+        disable_shuffling=True,
+    )
+    # The builder's own way looks whether it was given a tf.data.Dataset, with TensorFlow.
+    builder._split_generators = lambda _: {'train': examples()}
+    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
+        builder.download_and_prepare()
+    return root
+
+
+def write_tf_records(source: pathlib.Path, target: pathlib.Path) -> None:
+    """The TFDS directories under `source` with their records as TFDS's default format frames them: a length
+    and the record, each followed by a masked CRC-32C."""
+    from array_record.python import array_record_module
+
+    for file in source.glob('*/*'):
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if 'array_record' not in file.name:
+            place.write_text(file.read_text().replace('"array_record"', '"tfrecord"'))
+            continue
+        with place.with_name(place.name.replace('array_record', 'tfrecord')).open('wb') as out:
+            for record in array_record_module.ArrayRecordReader(str(file)).read_all():
+                length = struct.pack('<Q', len(record))
+                out.write(length + _masked_crc(length) + record + _masked_crc(record))
+
+
+def write_folder(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
+    """`<name>/train/<class>/<number>.png`."""
+    for i, item in enumerate(images):
+        folder = root / images.name / 'train' / images.class_names[item['label']]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f'{i:06d}.png').write_bytes(png(item['image']))
+    return root
+
+
+def write_pickles(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
+    """`cifar-10-batches-py` without test images."""
+    folder = root / CifarPickles.FOLDERS['cifar10']
+    folder.mkdir(parents=True)
+    files = CifarPickles.FILES['cifar10']['train']
+    rows = np.asarray(images.images).transpose(0, 3, 1, 2).reshape(len(images), -1)
+    for file, part in zip(files, np.array_split(np.arange(len(images)), len(files)), strict=True):
+        content = {'data': np.ascontiguousarray(rows[part]), 'labels': images.labels[part].tolist()}
+        (folder / file).write_bytes(pickle.dumps(content))
+    (folder / 'batches.meta').write_bytes(pickle.dumps({'label_names': list(images.class_names)}))
+    return root
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format='PNG')
+    return file.getvalue()
+
+
+def _table() -> list[int]:
+    table = list(range(256))
+    for _ in range(8):
+        table = [value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in table]
+    return table
+
+
+CRC_TABLE = _table()
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 255]
+    crc ^= 0xFFFFFFFF
+    return struct.pack('<I', ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,0 +1,198 @@
+"""Checkpoints: orbax keeps the newest and the best.
+
+A checkpoint is the whole TrainState beside `meta`: the config, the history of epochs, the sums of the
+epoch under way, the data's fingerprints and the package versions. It needs nothing else to be read.
+"""
+
+import importlib.metadata
+import json
+import logging
+import pathlib
+import shutil
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from flaxnets.errors import UserError
+from train import config as options
+from train.checkpointing import manifest
+from train.distributed import processes
+from train.state import TrainState
+
+PACKAGES = ('flaxnets', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class Checkpoints:
+    """The checkpoints under `workdir/checkpoints`, numbered by step, those whose files are all whole.
+
+    A damaged one is named in a warning. A run that continues deletes it, to make it anew on its way;
+    `read_only`, which is how others look at a run, leaves it.
+
+    Raises:
+        UserError: there are checkpoints, and none is whole.
+    """
+
+    def __init__(
+        self, workdir: pathlib.Path, *, keep: int = 1, metric: str = 'accuracy', read_only: bool = False
+    ):
+        # orbax reports every save to absl's log, and failures too, which reach us as exceptions.
+        logging.getLogger('absl').setLevel(logging.CRITICAL)
+        self.folder = (workdir / 'checkpoints').resolve()
+        self.metric = metric
+        self.saving = 0
+        self.damaged = self._verify(read_only)
+        best = policies.BestN(
+            get_metric_fn=self._score, reverse=False, n=1, keep_checkpoints_without_metrics=False
+        )
+        self.manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                best_fn=self._score,  # without it orbax does not write the scores, and the best is forgotten
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,
+                lightweight_initialize=read_only,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            ),
+            item_handlers={'state': ocp.StandardCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()},
+        )
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        return -metrics['loss'] if self.metric == 'loss' else metrics[self.metric]
+
+    def _verify(self, read_only: bool) -> dict[int, str]:
+        """What is wrong with each damaged step; deletes those unless `read_only`."""
+        there = committed(self.folder)
+        damaged = {step: what for step in there if (what := manifest.damage(self.folder / str(step)))}
+        if there and len(damaged) == len(there):
+            raise UserError(
+                f'no checkpoint of {self.folder.parent} is whole: {"; ".join(damaged.values())}. '
+                'Restore them from a copy, or start anew in another --workdir'
+            )
+        processes.largest(0)  # all have looked before the first one deletes
+        newest = max(set(there) - set(damaged), default=0)
+        for step, what in damaged.items():
+            fate = 'not used' if read_only else 'deleted'
+            fate += f'; the newest whole one is {newest}' if step > newest else ''
+            warnings.warn(f'checkpoint {step} is damaged ({what}): {fate}', RuntimeWarning, stacklevel=3)
+            if not read_only and processes.first():
+                shutil.rmtree(self.folder / str(step), ignore_errors=True)
+        return damaged
+
+    def _seal(self) -> None:
+        """Writes the manifest; orbax calls this when all files are there, before the rename that commits."""
+        (unfinished,) = self.folder.glob(f'{self.saving}.*tmp*')
+        manifest.write(unfinished)
+
+    def steps(self) -> list[int]:
+        """The steps there are whole checkpoints of, oldest first."""
+        return sorted(set(self.manager.all_steps()) - set(self.damaged))
+
+    def save(
+        self, state: TrainState, step: int, meta: dict[str, Any], scores: dict[str, float] | None
+    ) -> None:
+        """Starts writing in the background; `scores` (epoch ends only) decide which is best."""
+        self.manager.wait_until_finished()
+        self.saving = step
+        if step in self.manager.all_steps():  # saved before its evaluation, by a run that was stopped there
+            self.manager.delete(step)
+        metrics = {key: scores[key] for key in ('accuracy', 'macro_f1', 'loss')} if scores else None
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self.manager.save(step, args=args, metrics=metrics, force=True)
+
+    def restore(self, like: TrainState, step: int) -> TrainState:
+        """The state of `step`, laid out on devices as `like` is."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self.manager.restore(step, args=args)['state']
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What stands beside the state of `step`."""
+        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+
+    def values(self, step: int) -> dict[str, np.ndarray]:
+        """Parameters and running statistics of `step` by path, whatever model and devices they are of."""
+        folder = self.folder / str(step) / 'state'
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            there = checkpointer.metadata(folder).item_metadata.tree
+            wanted = {part: there[part] for part in ('params', 'stats')}
+            kind = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            args = ocp.args.PyTreeRestore(wanted, restore_args=kind, partial_restore=True)
+            restored = checkpointer.restore(folder, args=args)
+        return restored['params'] | restored['stats']
+
+    def scores(self, step: int) -> dict[str, float]:
+        """Held-out accuracy, macro F1 (both in percent) and loss of `step`; none inside an epoch."""
+        return self.manager.metrics(step) or {}
+
+    def find(self, which: str) -> int:
+        """The step that 'best', 'last' or a number means; a `UserError` where there is none."""
+        steps = self.steps()
+        if not steps:
+            raise UserError(f'{self.folder}: expected checkpoints, found none; train first')
+        if which == 'last':
+            return steps[-1]
+        if which == 'best':
+            # Of equals the newest, which is the one that orbax's BestN keeps.
+            scored = {s: self._score(m) for s in steps if (m := self.manager.metrics(s)) is not None}
+            return max(scored, key=lambda s: (scored[s], s)) if scored else steps[-1]
+        if which.isdigit() and int(which) in self.damaged:
+            raise UserError(f'--checkpoint {which}: {self.damaged[int(which)]}; there is {steps}')
+        if not which.isdigit() or int(which) not in steps:
+            raise UserError(f'--checkpoint: expected best, last or one of {steps}, got {which!r}')
+        return int(which)
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk."""
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until the last save is on disk and ends orbax's threads."""
+        self.manager.close()
+
+
+def committed(folder: pathlib.Path) -> list[int]:
+    """The steps under `folder` whose save was finished, oldest first: orbax renames a folder then."""
+    return sorted(int(path.name) for path in folder.glob('*') if path.name.isdigit() and path.is_dir())
+
+
+def versions() -> dict[str, str]:
+    """The packages whose versions decide what a run computes."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+
+
+def _installed(name: str) -> bool:
+    return bool(list(importlib.metadata.distributions(name=name)))
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a whole file or none."""
+    write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a whole file or none."""
+    partial = path.with_suffix('.partial')
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def read_config(workdir: pathlib.Path) -> options.ConfigDict | None:
+    """The config of the run in `workdir`: its config.json, else what its newest whole checkpoint carries.
+
+    None where there is neither. Checked as a config from a file is.
+    """
+    try:
+        return options.validate(json.loads((workdir / 'config.json').read_text()))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        pass
+    for step in reversed(committed(workdir / 'checkpoints')):
+        folder = workdir / 'checkpoints' / str(step)
+        if not manifest.damage(folder):
+            return options.validate(json.loads((folder / 'meta' / 'metadata').read_text())['config'])
+    return None

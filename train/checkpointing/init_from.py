@@ -1,0 +1,123 @@
+"""Weights to start from: a run, a PyTorch file, safetensors (`config.init_from`)."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from flaxnets import interop
+from flaxnets.errors import UserError
+from flaxnets.interop import maps, optimizer_state, state_dicts
+from flaxnets.interop.model_card import ModelCard
+from train.checkpointing.checkpoints import Checkpoints, read_config
+from train.config import ConfigDict
+from train.state import TrainState, Values
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Values by name: published keys, or paths in the model where a run is their source (`own`)."""
+
+    given: dict[str, np.ndarray]
+    what: str
+    own: bool = False
+    card: ModelCard | None = None
+    optimizer: dict[str, Any] | None = None
+
+    def match(self, model: nnx.Module, *, skip: str = '') -> state_dicts.Match:
+        """What goes where in `model`; a `UserError` with all that does not fit."""
+        rows = state_dicts.own_rows(model) if self.own else list(maps.rows(model))
+        return state_dicts.match(model, self.given, skip=skip or (), rows=rows)
+
+    def values(
+        self, model: nnx.Module, match: state_dicts.Match, parts: tuple[Values, ...]
+    ) -> tuple[Values, ...]:
+        """`parts` (parameters, statistics) with the matched values in place of their own."""
+        loaded = state_dicts.converted(model, self.given, match.loaded)
+        return tuple({key: loaded.get(key, old) for key, old in part.items()} for part in parts)
+
+    def moments(
+        self, model: nnx.Module, match: state_dicts.Match, opt_state: optax.OptState
+    ) -> tuple[optax.OptState, int]:
+        """`opt_state` with the moments that lie beside the weights, and the updates these have seen."""
+        if self.optimizer is None:
+            raise UserError(
+                f'init_from.optimizer: expected a .pt with an optimiser beside the weights; in this '
+                f'({self.what}) there is none'
+            )
+        return optimizer_state.take_over(opt_state, self.optimizer, model, self.given, match.loaded)
+
+
+def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
+    """The weights of a file, or of a checkpoint of the run in a folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_dir():
+        file = interop.load(path)
+        return Weights(file.state_dict, file.format, card=file.card, optimizer=file.optimizer)
+    config = read_config(path)
+    if config is None:
+        raise UserError(
+            f'{path}: expected a run, a .pt, .pth or .safetensors, got a folder without config.json'
+        )
+    checkpoints = Checkpoints(path, metric=config.checkpoint.metric, read_only=True)
+    try:
+        step = checkpoints.find(checkpoint)
+        card, metrics = checkpoints.meta(step).get('card'), checkpoints.scores(step)
+        given = checkpoints.values(step)
+    finally:
+        checkpoints.close()
+    whole = ModelCard.from_json(json.dumps(card | {'metrics': metrics})) if card else None
+    return Weights(given, f'run, checkpoint {step}', own=True, card=whole)
+
+
+def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[TrainState, list[str]]:
+    """The state that a run begins with, and what to say of it: `initial`, with the weights of
+    `config.init_from.path` where one is set.
+
+    Moments are taken over with `init_from.optimizer`; the schedule begins anew all the same.
+    """
+    options = config.init_from
+    if not options.path:
+        return initial, []
+    weights = read(options.path)
+    try:
+        match = weights.match(model, skip=options.skip)
+    except UserError as error:
+        raise UserError(f'config.init_from: {options.path}: {error}') from None
+    notes = [f'starting from {options.path} ({weights.what}): {described(match)}']
+    params, stats = weights.values(model, match, (initial.params, initial.stats))
+    ema = jax.tree.map(jnp.copy, params) if initial.ema else {}
+    state = dataclasses.replace(initial, params=params, stats=stats, ema=ema)
+    if options.optimizer:
+        opt_state, steps = weights.moments(model, match, state.opt_state)
+        state = dataclasses.replace(state, opt_state=opt_state)
+        notes.append(f'with the moments of {steps} updates' if steps else 'with its momentum')
+    return jax.tree.map(_laid_out, state, initial), notes
+
+
+def _laid_out(new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new` on the devices as `old` is, whichever process they belong to."""
+    if new is old:
+        return old
+    host = np.asarray(new)
+    return jax.make_array_from_callback(host.shape, old.sharding, lambda index: host[index])
+
+
+def described(match: state_dicts.Match) -> str:
+    """What was loaded, ignored and left fresh, in a line."""
+    parts = [f'{len(match.loaded)} values loaded']
+    if match.ignored:
+        parts.append(f'ignored {", ".join(match.ignored)}')
+    if match.fresh:
+        parts.append(f'fresh {", ".join(row.flax for row in match.fresh)}')
+    return '; '.join(parts)

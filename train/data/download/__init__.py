@@ -1,0 +1,1 @@
+"""Known sets from the network: archives, checked and unpacked, and TFDS folders made of them."""

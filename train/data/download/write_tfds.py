@@ -1,0 +1,124 @@
+"""A TFDS set downloaded and written as ArrayRecord, in TFDS's own layout, without TensorFlow."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from flaxnets.errors import UserError
+from train.data.cache import locked
+from train.data.download.archives import OFFICIAL
+from train.data.download.fetch import check_reachable, fetch
+from train.data.download.progress import Progress, bars
+
+
+def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
+    """Download the set `name` and write it under `data_dir`, if it is not there; returns its directory.
+
+    The four sets of `OFFICIAL` are fetched and read here, resumably; others by TFDS's code for them, which
+    for some needs TensorFlow. The directory appears when it is whole. Raises UserError within seconds without
+    network, and for a name TFDS does not know.
+    """
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    builder = _builder(name, data_dir)
+    folder = pathlib.Path(builder.data_path)
+    if not folder.exists() and (urls := _urls(builder, data_dir)):
+        check_reachable(urls[0])
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{data_dir} cannot be made ({error})') from error
+    with locked(data_dir / f'.{builder.name}.lock'):
+        if not folder.exists():
+            _encode_without_tensorflow(builder.info.features)
+            with _one_line(name):
+                if builder.name in OFFICIAL:
+                    with bars() as progress:
+                        _from_archives(builder, _downloads(builder, data_dir), progress)
+                else:
+                    builder.download_and_prepare()
+    return folder
+
+
+def _builder(name: str, data_dir: pathlib.Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
+    except tfds.core.DatasetNotFoundError as error:
+        from flaxnets.registry import near
+
+        known = tfds.list_builders(with_community_datasets=False)
+        raise UserError(f'TFDS has no set {name!r}. {near(name, known)}') from error
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f'TFDS cannot build {name!r} ({_line(error)})') from error
+
+
+def _downloads(builder: Any, data_dir: pathlib.Path) -> pathlib.Path:
+    return data_dir / 'downloads' / builder.name
+
+
+def _urls(builder: Any, data_dir: pathlib.Path) -> list[str]:
+    """What must be downloaded, as far as it is known."""
+    if builder.name in OFFICIAL:
+        folder = _downloads(builder, data_dir)
+        return [a.url for a in OFFICIAL[builder.name].archives if not (folder / a.file_name).exists()]
+    return list(builder.url_infos or {})
+
+
+def _from_archives(builder: Any, downloads: pathlib.Path, progress: Progress) -> None:
+    official = OFFICIAL[builder.name]
+    files = []
+    for archive in official.archives:
+        report = lambda done, size, archive=archive: progress(archive.file_name, done, size)  # noqa: E731
+        files.append(fetch(archive, downloads, report))
+    names, splits = official.read(files)
+    for key, labels in names.items():
+        builder.info.features[key].names = labels
+
+    def examples(split: str) -> Iterator[tuple[int, dict]]:
+        for i, example in enumerate(splits[split]):  # TFDS orders by the hash of this number
+            if i % 1000 == 0:
+                progress(f'{builder.name} {split}', i, 0)
+            yield i, example
+
+    builder._split_generators = lambda _: {split: examples(split) for split in splits}
+    builder.download_and_prepare()
+
+
+def _encode_without_tensorflow(features: Any) -> None:
+    """Give TFDS pictures where its code for a set gives arrays, which it would encode with TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    for feature in features.values():
+        if isinstance(feature, tfds.features.Image):
+            feature.encode_example = lambda image, encode=feature.encode_example: encode(
+                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+                if isinstance(image, np.ndarray)
+                else image
+            )
+
+
+@contextlib.contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """A UserError for whatever TFDS makes of an error in the middle of its work."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if type(cause) is UserError:
+                raise cause from error
+            cause = cause.__cause__ or cause.__context__
+        if 'tensorflow' in str(error):
+            raise UserError(f"TFDS's code for {name} needs TensorFlow: pip install tensorflow") from error
+        raise UserError(f'{name} cannot be prepared ({_line(error)})') from error
+
+
+def _line(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'.split('\n')[0][:200]

@@ -1,0 +1,1 @@
+"""Places that hold images: each names its splits and gives decoded records."""

@@ -1,0 +1,29 @@
+"""The embedded data set: scikit-learn's 1,797 handwritten digits of 8x8 pixels; nothing need be fetched."""
+
+import numpy as np
+
+from train.data.imageset import held_out
+from train.data.sources.records import Records
+
+TEST_FRACTION = 0.2
+SPLIT_SEED = 0  # fixed: everybody's test images are the same
+
+
+class EmbeddedDigits:
+    """1,797 scans in 10 classes, intensities 0..16 scaled to 0..255, a stratified fifth of them for testing.
+
+    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI 1998 (its test part).
+    """
+
+    splits = ('train', 'test')
+    version = f'scikit-learn {TEST_FRACTION} {SPLIT_SEED}'
+
+    def read(self, split: str) -> Records:
+        """The records of 'train' (1,438) or 'test' (359)."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+        chosen = held_out(digits.target, TEST_FRACTION, SPLIT_SEED) == (split == 'test')
+        items = zip(images[chosen], map(int, digits.target[chosen]), strict=True)
+        return Records(int(chosen.sum()), items, tuple('0123456789'), 'the embedded digits')

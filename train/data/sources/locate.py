@@ -1,0 +1,114 @@
+"""Where the images are: from `config.data` to a source, downloaded if it must be."""
+
+import os
+import pathlib
+import shlex
+import sys
+from typing import Any
+
+from flaxnets.errors import UserError
+from train.data.download import write_tfds
+from train.data.download.archives import OFFICIAL
+from train.data.sources.digits import EmbeddedDigits
+from train.data.sources.image_folder import ImageFolder
+from train.data.sources.records import Source
+from train.data.sources.tfds import TfdsDirectory, find_directory
+from train.data.sources.torchvision import CifarPickles, IdxFiles
+
+SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
+
+
+def find(data: Any) -> Source:
+    """The place that `data.source` names, with 'auto' the first that has `data.name`; else it is downloaded.
+
+    Raises UserError where nothing has it, and within seconds where it cannot be downloaded: where it
+    looked, how to point it elsewhere, and the same command with the embedded digits.
+    """
+    if data.source not in SOURCES:
+        raise UserError(f'data.source: expected one of {", ".join(SOURCES)}, got {data.source!r}')
+    if data.source == 'embedded' and data.name != 'digits':
+        raise UserError(f'data.source=embedded has only digits, got data.name={data.name!r}')
+    if data.source == 'embedded' or (data.source == 'auto' and data.name == 'digits'):
+        return EmbeddedDigits()
+    places = roots(data.data_dir)
+    for root in places:
+        if (found := _on_disk(root, data)) is not None:
+            return found
+    missing = f'{data.name} was not found in {", ".join(map(_described, places))}'
+    if data.source in ('auto', 'tfds') and data.download:
+        try:
+            folder = write_tfds.prepare(data.name, places[0])
+        except UserError as error:
+            raise UserError(f'{missing}; {error}; {_ways_out(data)}') from error
+        return TfdsDirectory(folder, data.name.partition(':')[0])
+    raise UserError(f'{missing}; {_ways_out(data)}')
+
+
+def roots(configured: str) -> list[pathlib.Path]:
+    """Where to look: the folder configured, else TFDS's and ./data."""
+    if configured:
+        return [pathlib.Path(configured).expanduser()]
+    usual = [os.environ.get('TFDS_DATA_DIR'), '~/tensorflow_datasets', 'data']
+    return [pathlib.Path(place).expanduser() for place in usual if place]
+
+
+def _on_disk(root: pathlib.Path, data: Any) -> Source | None:
+    """The source of `data.source` that has `data.name` under `root`."""
+    found: Source | None = None
+    if data.source in ('auto', 'tfds') and (folder := find_directory(root, data.name)) is not None:
+        return TfdsDirectory(folder, data.name.partition(':')[0])
+    if data.source in ('auto', 'torch'):
+        _check_not_another(root, data.name)
+        found = CifarPickles.find(root, data.name) or IdxFiles.find(root, data.name)
+    if found is None and data.source in ('auto', 'folder'):
+        found = ImageFolder.find(root / data.name)
+        # the folder itself, unless it could be taken for a set that everybody knows
+        if found is None and data.data_dir and (data.source == 'folder' or data.name not in OFFICIAL):
+            found = ImageFolder.find(root)
+    return found
+
+
+def _check_not_another(root: pathlib.Path, name: str) -> None:
+    """Raise UserError where `root` is itself torchvision's folder of another set."""
+    folders = {**CifarPickles.FOLDERS, **IdxFiles.FOLDERS}
+    for other, folder in folders.items():
+        if other != name and root.resolve().as_posix().endswith('/' + folder):
+            raise UserError(
+                f'{root} holds {other}, not {name}; set --config.data.name={other} '
+                'or point --config.data.data_dir elsewhere'
+            )
+
+
+def _described(root: pathlib.Path) -> str:
+    """The folder and what it does hold."""
+    if not root.is_dir():
+        return f'{root.absolute()} (no such folder)'
+    held = {path.parent.parent.name for path in root.glob('*/*/dataset_info.json')}
+    held |= {
+        name
+        for kind in (CifarPickles, IdxFiles)
+        for name, folder in kind.FOLDERS.items()
+        if (root / folder).is_dir()
+    }
+    return f'{root.absolute()} (holds {", ".join(sorted(held)) or "no data set"})'
+
+
+def _ways_out(data: Any) -> str:
+    layout = ' that holds CLASS/*.png or train/CLASS/*.png' if data.source == 'folder' else ''
+    return (
+        f'point to it with --config.data.data_dir=DIR{layout}, '
+        f'or train on the embedded digits: {_with_digits()}'
+    )
+
+
+def _with_digits() -> str:
+    """This command with the variation :digits of its config file; else the setting."""
+    command = list(sys.argv[1:])
+    for i, argument in enumerate(command):
+        flag, equals, value = argument.partition('=')
+        if flag.lstrip('-') == 'config' and (equals or i + 1 < len(command)):
+            config = value if equals else command[i + 1]
+            varied = f'{config},digits' if ':' in config else f'{config}:digits'
+            command[i if equals else i + 1] = f'{flag}={varied}' if equals else varied
+            return f'python -m train {shlex.join(command)}'
+    return "data.name='digits'"

@@ -1,0 +1,130 @@
+"""PyTorch's data sets as ours. (Ours are PyTorch's already: hand an `ImageSet` to a torch DataLoader.)"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from flaxnets.errors import UserError
+from train.data.imageset import ImageSet, from_picture, sides
+from train.data.sources.records import Records, in_memory
+
+
+def from_torch(
+    dataset_or_loader: Any,
+    *,
+    class_names: Sequence[str] = (),
+    name: str = 'torch',
+    split: str = 'train',
+    channels: Literal['first', 'last', ''] = '',
+    image_size: int | Sequence[int] = 0,
+) -> ImageSet:
+    """Decode a PyTorch map-style `Dataset` or a `DataLoader` into memory, in the order of its indices.
+
+    Items are pairs (image, label) or {'image', 'label'}; images PIL, numpy or tensor, uint8 or float in
+    [0, 1], grey or RGB, their `channels` 'first' or 'last' ('': the axis of 1 or 3; where both could be,
+    tensors are channels first and arrays last). A loader gives its samples once each, ordered by index
+    whatever its sampler's order, through its own workers and collation. Transforms run once, now: leave
+    random ones and Normalize out, the train step augments and normalises.
+
+    `class_names` default to the data set's `classes`, else the numbers. Raises UserError for anything else.
+    """
+    is_loader = hasattr(dataset_or_loader, 'dataset') and hasattr(dataset_or_loader, 'batch_size')
+    dataset = dataset_or_loader.dataset if is_loader else dataset_or_loader
+    where = f'{type(dataset).__name__} {name} {split}'
+    if is_loader:
+        pairs = _batched(_in_order(dataset_or_loader), where)
+    elif hasattr(dataset, '__len__') and hasattr(dataset, '__getitem__'):
+        pairs = (_pair(dataset[i], where) for i in range(len(dataset)))
+    else:
+        raise UserError(
+            f'from_torch: expected a map-style Dataset or a DataLoader, got {type(dataset).__name__}; '
+            'wrap an iterable data set in a DataLoader'
+        )
+    items = [(_pixels(image, channels, where), _label(label, where)) for image, label in pairs]
+    names = tuple(class_names or _class_names(dataset))
+    if not names:
+        names = tuple(map(str, range(1 + max((label for _, label in items), default=0))))
+    records = Records(len(items), iter(items), names, where)
+    return in_memory(records, sides(image_size), 0, name=name, split=split)
+
+
+def _in_order(loader: Any) -> Any:
+    """The loader without shuffling and without a dropped last batch."""
+    from torch.utils.data import DataLoader, IterableDataset
+
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return loader
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=sorted(set(loader.sampler)),
+        num_workers=loader.num_workers,
+        multiprocessing_context=loader.multiprocessing_context,
+        collate_fn=loader.collate_fn,
+    )
+
+
+def _batched(loader: Any, where: str) -> Iterator[tuple[Any, Any]]:
+    for batch in loader:
+        images, labels = _pair(batch, where)
+        if np.ndim(labels) == 0:  # batch_size=None: single items
+            yield images, labels
+        else:
+            yield from zip(images, labels, strict=True)
+
+
+def _pair(item: Any, where: str) -> tuple[Any, Any]:
+    if isinstance(item, dict) and {'image', 'label'} <= item.keys():
+        return item['image'], item['label']
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return item[0], item[1]
+    raise UserError(
+        f"{where}: expected items (image, label) or {{'image', 'label'}}, got {type(item).__name__}"
+    )
+
+
+def _class_names(dataset: Any) -> Sequence[str]:
+    while not hasattr(dataset, 'classes') and hasattr(dataset, 'dataset'):  # a Subset
+        dataset = dataset.dataset
+    names: Any = getattr(dataset, 'classes', None) or getattr(dataset, 'class_names', ())
+    return [str(name) for name in names]
+
+
+def _label(label: Any, where: str) -> int:
+    array = np.asarray(label)
+    if array.ndim or array.dtype.kind not in 'iu':
+        raise UserError(f'{where}: expected an integer label, got {array.dtype} of shape {array.shape}')
+    return int(array)
+
+
+def _pixels(image: Any, channels: str, where: str) -> np.ndarray:
+    """[H, W, 1 or 3] uint8 of whatever the item's image is."""
+    if hasattr(image, 'getbands'):
+        return from_picture(image, where)
+    first = channels == 'first' or (not channels and hasattr(image, 'numpy'))  # PyTorch's tensors
+    array = np.asarray(image.numpy() if hasattr(image, 'numpy') else image)
+    if array.ndim == 2:
+        array = array[None] if first else array[..., None]
+    if array.ndim != 3 or not {array.shape[0], array.shape[-1]} & {1, 3}:
+        raise UserError(
+            f'{where}: expected images [H, W], [H, W, 1 or 3] or [1 or 3, H, W], got {array.shape}'
+        )
+    if not channels and array.shape[0 if first else -1] not in (1, 3):
+        first = not first
+    array = array.transpose(1, 2, 0) if first else array
+    if array.shape[-1] not in (1, 3):
+        raise UserError(f'{where}: channels={channels!r} but the images are {np.shape(image)}')
+    return _bytes(array, where)
+
+
+def _bytes(array: np.ndarray, where: str) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    top = {'f': 1, 'i': 255, 'u': 255}.get(array.dtype.kind)
+    if top is None or not (array.min() >= 0 and array.max() <= top):
+        raise UserError(
+            f'{where}: expected uint8 or floats in [0, 1], got {array.dtype} from {array.min():.4g} to '
+            f'{array.max():.4g}; leave Normalize out of the transform (data.mean and data.std do it)'
+        )
+    return np.round(array * (255 / top)).astype(np.uint8)
