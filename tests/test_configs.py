@@ -38,7 +38,9 @@ VARIATIONS = [
     *(f'convnn:model={name},layers=8' for name in flaxnets.list_models('*nn_*') if name != 'block_cnn'),
     'convnn:model=attention,digits',
     *(f'block_cnn:blocks={n},digits' for n in (2, 4, 6, 8)),
-    'block_cnn:batch_norm,oversight',
+    'block_cnn:batch_norm,both_halves',
+    'profiled_cnn:crop',
+    'vgg16:crop',
     'expert_cnn:digits',
     *(f'vit:position={p},activation={a}' for p in ('cosine', 'learned') for a in ('relu', 'tanh', 'gelu')),
     'vit:digits',
@@ -67,6 +69,23 @@ def test_is_valid(name, monkeypatch):
     assert flaxnets.count_parameters(model) > 4000
     if 'layers=8' in name:
         assert len(model.layers) == 8
+
+
+@pytest.mark.parametrize(
+    ('name', 'oversight', 'crop'),
+    [
+        ('block_cnn', True, 0),
+        ('block_cnn:oversight', True, 0),
+        ('block_cnn:both_halves', False, 0),
+        ('profiled_cnn', None, 0),
+        ('profiled_cnn:crop', None, 4),
+        ('mnist:exercise=5b', True, 0),
+    ],
+)
+def test_defaults_reproduce_what_was_published(name, oversight, crop, monkeypatch):
+    config = parse(name, monkeypatch)
+    assert config.model.get('oversight') is oversight
+    assert config.data.augment.crop == crop
 
 
 @pytest.mark.parametrize('name', CONFIGS)
