@@ -38,7 +38,7 @@ def test_it_measures_what_it_promises(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('FLAXNETS_CACHE', str(tmp_path))
     monkeypatch.setattr(benchmark_data, 'STEPS', 1)
     in_process = loader.loader
-    monkeypatch.setattr(torch_loader, 'loader', lambda dataset, size, _: in_process(dataset, size, 0))
+    monkeypatch.setattr(loader, 'loader', lambda dataset, size, _: in_process(dataset, size, 0))
     file = tmp_path / 'numbers.json'
     argv = ['benchmark', '--data', *folders, *ONE_ROUND, '--json', str(file)]
     assert cli.guarded(benchmark.main, argv) == 0

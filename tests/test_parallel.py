@@ -24,7 +24,7 @@ from train.data import pipeline
 from train.data.pipeline import Resident
 from train.distributed import devices, processes
 from train.distributed.devices import Devices
-from train.distributed.runner import Runner
+from train.distributed.runner import Runner, read
 
 # Compiling is what takes the time here: a ConvNN model's layers are alike, so one is enough.
 CASES = {
@@ -93,7 +93,7 @@ def trained(case, way, count, config, *, evaluate=False):
     runner, state, data = setup(case, way, count, config)
     rows = batches(BATCH, count)
     state, metrics = runner.train(state, data, rows[:STEPS])
-    values = jax.device_get((state.params, state.stats)), runner.read(metrics)
+    values = jax.device_get((state.params, state.stats)), read(metrics)
     return (*values, runner.evaluate(state.params, state.stats, data, rows[:3])) if evaluate else values
 
 
@@ -143,7 +143,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
         state, metrics = runner.train(state, data, rows)
         rates = optim.rate_of_step(config, steps_per_epoch=len(rows) // 4)
         ends.append((state.params, state.ema, [rates(step) for step in range(0, len(rows), accumulate)]))
-        losses = runner.read(metrics)['loss'].reshape(4, -1)
+        losses = read(metrics)['loss'].reshape(4, -1)
     large, small = ends
     agree(small[:2], large[:2], rtol=1e-12, atol=1e-12)
     assert losses[-1].mean() < losses[0].mean()
@@ -161,7 +161,7 @@ def test_the_rate_of_a_step_is_that_of_its_update():
 
 
 def test_divided_state_takes_a_part_of_the_memory(monkeypatch):
-    monkeypatch.setattr(parallel, 'SMALL', 64)
+    monkeypatch.setattr(devices, 'SMALL', 64)
     config = options.defaults()
     runner, state, data = setup('mlp wide', 'fsdp', 8, config)
     for _ in range(2):

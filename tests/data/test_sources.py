@@ -237,8 +237,9 @@ def test_missing_data_say_where_they_were_looked_for(cifar_places, monkeypatch, 
 
 
 def test_without_network_the_message_comes_within_seconds(monkeypatch, tmp_path):
+    from train.data.download import fetch
 
-    monkeypatch.setattr(download, 'REACH', 1.0)
+    monkeypatch.setattr(fetch, 'REACH', 1.0)
     monkeypatch.setattr('urllib.request.urlopen', lambda *_, **__: time.sleep(20))
     start = time.monotonic()
     with pytest.raises(
