@@ -22,8 +22,8 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 
 # They start programs and wait for them. Begun last, one would keep a worker busy when the others are done.
-LONG = ('test_processes', 'test_reliability', 'test_readme', 'test_parallel')
+LONG = ['test_install', 'test_processes', 'test_reliability', 'test_readme', 'test_parallel']
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    items.sort(key=lambda item: [*LONG, item.path.stem].index(item.path.stem))
