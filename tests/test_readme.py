@@ -1,7 +1,6 @@
-"""Every command and every program in the README is run: as it stands, or shortened where it is long."""
+"""Every command and program in README, CONTRIBUTING, docs/ and examples/ is run, long ones shortened."""
 
 import os
-import pathlib
 import re
 import shlex
 import subprocess
@@ -9,25 +8,37 @@ import sys
 
 import pytest
 import runs
+import tiny_sets
 
-README = (runs.ROOT / 'README.md').read_text()
+PAGES = sorted([*runs.ROOT.glob('*.md'), *runs.ROOT.glob('docs/*.md')])
 SHORT = ['epochs=1', 'data.limit=64', 'parallel=single', 'log.tensorboard=false']
 SHORT = [f'--config.{setting}' for setting in SHORT]
-DIGITS = {
-    'configs/branching_attn.py': 'configs/branching_attn.py:digits',
-    'configs/mnist.py:exercise=6a': 'configs/mnist.py:exercise=6a,digits',
+# Commands that would take long or need what a test does not have, and what is run in their place.
+INSTEAD = {
+    '. .venv/bin/activate': 'make -n train',
+    'make test': 'make -n test',
+    'make lint': 'make -n lint',
+    'make train': 'make -n train',
+    'python -m train.prepare cifar10': 'python -m train.prepare --help',
+    'python -m train.benchmark --data --json numbers.json': 'python -m train.benchmark --help',
 }
 
 
-def blocks(language):
-    return re.findall(rf'```{language}\n(.*?)```', README, re.DOTALL)
+def blocks(page, language):
+    return re.findall(rf'^```{language}\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-COMMANDS = [line for block in blocks('sh') for line in block.splitlines() if line]
+def every(language):
+    """All blocks of a language, with the page they stand on."""
+    return [
+        pytest.param(block, id=f'{page.stem}-{block.splitlines()[0]}')
+        for page in PAGES
+        for block in blocks(page, language)
+    ]
 
 
-def run(command, cwd):
-    environment = os.environ | {'PYTHONPATH': str(runs.ROOT)}
+def run(command, cwd, **variables):
+    environment = os.environ | {'PYTHONPATH': str(runs.ROOT), 'XLA_FLAGS': '', 'HOME': str(cwd)} | variables
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -35,56 +46,94 @@ def run(command, cwd):
     return done.stdout
 
 
+def split(line):
+    """The words of a command and the variables set in front of them."""
+    words = shlex.split(line)
+    variables = {}
+    while re.match(r'[A-Z_]+=', words[0]):
+        name, _, value = words.pop(0).partition('=')
+        variables[name] = value
+    return words, variables
+
+
+def shortened(words, workdir):
+    """A command to train on a few images; its own settings stay."""
+    taken = {word.partition('=')[0] for word in words}
+    words += [setting for setting in SHORT if setting.partition('=')[0] not in taken]
+    return words if '--workdir' in words else [*words, '--workdir', str(workdir)]
+
+
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """A user's folder: the checkout's configs and the README's own file, with a short run in runs/mine."""
+def home(tmp_path_factory):
+    """A user's home and checkout in one: a few images wherever a page says that data may be, and a run."""
     path = tmp_path_factory.mktemp('user')
-    (path / 'configs').symlink_to(runs.ROOT / 'configs')
-    own = next(block for block in blocks('python') if 'class RowMean' in block)
-    (path / 'row_mean.py').write_text(own)
+    for name in ('configs', 'examples', 'tests', 'Makefile', 'pyproject.toml', 'constraints.txt'):
+        (path / name).symlink_to(runs.ROOT / name)
+    cifar = tiny_sets.arrays()
+    tiny_sets.write_tfds(cifar, 'cifar10', path / 'tensorflow_datasets')
+    tiny_sets.write_cifar10(cifar, path / 'pytorch' / 'data')
+    tiny_sets.write_folder(cifar, path / 'pictures' / 'flowers', tiny_sets.CIFAR10)
+    tiny_sets.write_idx(tiny_sets.arrays((28, 28, 1)), path / 'data' / 'MNIST' / 'raw')
+    tiny_sets.write_idx(tiny_sets.arrays((28, 28, 1)), path / 'tensorflow_datasets' / 'MNIST' / 'raw')
     train = [sys.executable, '-m', 'train', '--config', 'configs/mnist.py:exercise=1,digits', *SHORT]
     run([*train, '--workdir', 'runs/mine'], path)
     return path
 
 
-@pytest.mark.parametrize('block', [b for b in blocks('sh') if 'make' not in b])
-def test_commands(block, folder, tmp_path):
-    for command in filter(None, block.splitlines()):
-        words = [sys.executable, *shlex.split(command)[1:]]
-        if words[2] == 'train' and '--config' in words:
-            words = [DIGITS.get(word, word) for word in words]
-            words = [word for word in words if not word.startswith('--config.data.data_dir')]
-            taken = {word.partition('=')[0] for word in words}
-            words += [setting for setting in SHORT if setting.partition('=')[0] not in taken]
-            words += ['--workdir', str(tmp_path / str(abs(hash(command))))]
-        assert run(words, folder).strip()
+@pytest.mark.parametrize('block', every('sh'))
+def test_commands(block, home, tmp_path):
+    for i, line in enumerate(filter(None, block.splitlines())):
+        words, variables = split(INSTEAD.get(line, line))
+        if words[:3] == ['python', '-m', 'train'] and '--config' in words:
+            words = shortened(words, tmp_path / str(i))
+        if words[:3] == ['python', '-m', 'pytest']:
+            words.append('--collect-only')
+        if words[0] == 'python':
+            words[0] = sys.executable
+        assert run(words, home, **variables).strip()
+
+
+@pytest.mark.parametrize('program', every('python'))
+def test_programs(program, home):
+    run([sys.executable, '-c', program], home)
+
+
+# A config is run where a page names it.
+EXAMPLES = [p for p in sorted(runs.ROOT.glob('examples/*.py')) if 'def get_config' not in p.read_text()]
+
+
+@pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.stem)
+def test_examples(path, home):
+    assert f'python examples/{path.name}' in path.read_text()
+    losses = [float(loss) for loss in re.findall(r'loss (\S+)', run([sys.executable, str(path)], home))]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_every_example_is_on_a_page():
+    pages = ''.join(page.read_text() for page in PAGES)
+    assert [p.name for p in runs.ROOT.glob('examples/*.*') if p.name not in pages] == []
 
 
 def test_make_targets():
-    assert [c for c in COMMANDS if not c.startswith('python -m')] == ['make train', 'make test']
+    assert blocks(runs.ROOT / 'README.md', 'sh')[0] == 'make train\nmake test\n'
     train = run(['make', '-n', 'train'], runs.ROOT)
     assert '-m train --config configs/branching_attn.py:digits' in train
     tests = run(['make', '-n', 'test'], runs.ROOT)
     for word in ('ruff check', 'ruff format --check', 'mypy', 'pytest'):
         assert word in tests
-    assert (runs.ROOT / '.ci' / 'run').read_text().strip().endswith('make test')
+    for ci in ('.ci/run', '.github/workflows/ci.yml'):
+        assert (runs.ROOT / ci).read_text().strip().endswith('make test')
 
 
-@pytest.mark.parametrize('program', [b for b in blocks('python') if 'class RowMean' not in b])
-def test_program(program, folder):
-    short = program.replace('settings.epochs = 1\n', 'settings.epochs = 1\nsettings.data.limit = 64\n')
-    run([sys.executable, '-c', short], folder)
+def test_the_readme_is_short():
+    assert len((runs.ROOT / 'README.md').read_text().splitlines()) <= 150
 
 
-def test_the_map_names_files_that_exist():
-    text = blocks('text')[-1]
-    names = re.findall(r'[\w/]+\.py|\w+/(?=\s)', text)
-    found = {p.name for p in pathlib.Path(runs.ROOT).rglob('*.py') if '.venv' not in p.parts}
-    found |= {p.name for p in runs.ROOT.rglob('*') if p.is_dir() and '.venv' not in p.parts}
-    missing = [name for name in names if pathlib.Path(name).name not in found]
-    assert not missing
-
-
-def test_links_lead_somewhere():
-    for target in re.findall(r'\]\((?!http)([^)#]+)', README):
-        assert (runs.ROOT / target).exists(), target
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_what_a_page_refers_to_exists(page):
+    text = page.read_text()
+    for target in re.findall(r'\]\((?!http)([^)#]+)', text):
+        assert (page.parent / target).exists(), target
+    tests = {path.name: path.read_text() for path in runs.ROOT.glob('tests/**/test_*.py')}
+    for file, name in re.findall(r'(test_\w+\.py)::(\w+)', text):
+        assert f'def {name}' in tests[file], f'{file}::{name}'
