@@ -8,7 +8,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Num, UInt8
@@ -90,13 +89,15 @@ def augment_image(draws: Draws, image: Pixels, options: Any, mean: Any = 0.0) ->
     if options.crop:
         image = crop(image, draws.top, draws.left, options.crop, options.crop_fill)
     if options.flip:
-        image = jnp.where(draws.flip < 0.5, dm_pix.flip_left_right(image), image)
+        image = jnp.where(draws.flip < 0.5, jnp.flip(image, axis=1), image)
     if options.brightness:
         shift = options.brightness * (2 * draws.brightness - 1)
-        image = jnp.clip(dm_pix.adjust_brightness(unit(image), shift), 0, 1)
+        image = jnp.clip(unit(image) + shift, 0, 1)
     if options.contrast:
         factor = 1 + options.contrast * (2 * draws.contrast - 1)
-        image = jnp.clip(dm_pix.adjust_contrast(unit(image), factor), 0, 1)
+        image = unit(image)
+        average = image.mean((0, 1), keepdims=True)
+        image = jnp.clip(factor * (image - average) + average, 0, 1)
     if options.cutout:
         image = cutout(unit(image), draws, options.cutout, mean)
     return image
