@@ -11,7 +11,7 @@ from train import benchmark, cli
 from train import config as options
 from train.benchmarks import data as benchmark_data
 from train.benchmarks import memory as benchmark_memory
-from train.benchmarks import sample
+from train.benchmarks import sample, timing
 from train.benchmarks import tables as benchmark_tables
 from train.data.imageset import ImageSet
 from train.data.sources.names import CIFAR10
@@ -106,10 +106,10 @@ def test_torch_items_are_crops_of_the_padded_image_or_of_its_mirror(images):
 
 def test_alternate_takes_turns_and_leaves_out_the_first():
     calls = []
-    seconds = benchmark.alternate({name: lambda name=name: calls.append(name) for name in 'ab'}, 3)
+    seconds = timing.alternate({name: lambda name=name: calls.append(name) for name in 'ab'}, 3)
     assert calls == list('ab' * 4)
     assert {name: len(each) for name, each in seconds.items()} == {'a': 3, 'b': 3}
-    assert benchmark.rate(10, [1.0, 2.0, 30.0]) == 5
+    assert timing.rate(10, [1.0, 2.0, 30.0]) == 5
 
 
 def test_memory_of_the_digits(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import train
 from flaxnets import UserError, interop
 from flaxnets.interop import optimizer_state
 from flaxnets.layers import candidates
-from train import cli, convert, evaluate, experiment, optim, state
+from train import cli, convert, data, evaluate, experiment, optim, state
 from train import config as options
 from train.checkpointing import init_from
 from train.checkpointing.checkpoints import Checkpoints
@@ -57,7 +57,7 @@ def plain_pytorch(config, steps=40):
     """A twin trained as PyTorch code would, with its optimiser."""
     torch.manual_seed(0)
     dtype = {'float64': torch.float64, 'float32': torch.float32}[config.precision]
-    images = experiment.load_split(config, 'train')
+    images = data.load(config.data, 'train')
     twin = networks.create(config.model.name, **experiment.arguments(config, images)).to(dtype)
     if config.model.name == 'vgg16':  # from PyTorch's initial values it does not get away in 40 steps
         for parameter in twin.parameters():
@@ -84,7 +84,7 @@ def tensors(config, images, dtype):
 
 def confusion(config, twin):
     """[true, predicted] of the twin on the test set, with the candidates that flaxnets draws there."""
-    images = experiment.load_split(config, 'test')
+    images = data.load(config.data, 'test')
     inputs, labels = tensors(config, images, next(twin.parameters()).dtype)
     cells = np.zeros((10, 10), int)
     twin.eval()

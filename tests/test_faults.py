@@ -24,7 +24,7 @@ from test_reliability import assert_same
 
 import train
 from flaxnets.errors import UserError
-from train import evaluate, experiment, loop
+from train import data, evaluate, experiment, loop
 from train.checkpointing import lock, manifest
 from train.checkpointing.checkpoints import Checkpoints, committed
 from train.distributed import processes
@@ -218,15 +218,15 @@ def test_a_stretched_schedule_is_said(shared, tmp_path, capsys):
 
 
 def test_other_images_are_refused(copy, shared, monkeypatch):
-    load = experiment.load_split
+    load = data.load_splits
 
-    def altered(config, split):
-        images = load(config, split)
-        return dataclasses.replace(images, fingerprint='0123') if split == 'train' else images
+    def altered(chosen, splits):
+        sets = load(chosen, splits)
+        return sets | {'train': dataclasses.replace(sets['train'], sha256='0123')}
 
-    monkeypatch.setattr(experiment, 'load_split', altered)
+    monkeypatch.setattr(data, 'load_splits', altered)
     with pytest.raises(
-        UserError, match=r'the images have changed since checkpoint 12: train \(\w+ there, 0123 now'
+        UserError, match=r'the images have changed since checkpoint 12: train \(2:\w+ there, 2:\w+ now\)'
     ):
         train.run(config(shared, epochs=4), copy)
 

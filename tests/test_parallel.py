@@ -21,7 +21,7 @@ from train import config as options
 from train import experiment, optim, step
 from train import state as states
 from train.data import pipeline
-from train.data.pipeline import Resident
+from train.data.pipeline import Feed, Resident
 from train.distributed import devices, processes
 from train.distributed.devices import Devices
 from train.distributed.runner import Runner, read
@@ -92,9 +92,11 @@ def trained(case, way, count, config, *, evaluate=False):
     """(parameters and statistics, metrics[, evaluation]) after ten steps."""
     runner, state, data = setup(case, way, count, config)
     rows = batches(BATCH, count)
-    state, metrics = runner.train(state, data, rows[:STEPS])
+    state, metrics = runner.train(state, Feed(data, iter(rows)), STEPS)
     values = jax.device_get((state.params, state.stats)), read(metrics)
-    return (*values, runner.evaluate(state.params, state.stats, data, rows[:3])) if evaluate else values
+    if not evaluate:
+        return values
+    return *values, runner.evaluate(state.params, state.stats, Feed(data, iter(rows[:3])))
 
 
 agree = chex.assert_trees_all_close
@@ -140,7 +142,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
         rows = batches(size, 1)
         optimizer = optim.create(config, steps_per_epoch=len(rows) // 4)
         runner, state, data = setup('mlp', 'single', 1, config, optimizer=optimizer, ema=0.9)
-        state, metrics = runner.train(state, data, rows)
+        state, metrics = runner.train(state, Feed(data, iter(rows)), len(rows))
         rates = optim.rate_of_step(config, steps_per_epoch=len(rows) // 4)
         ends.append((state.params, state.ema, [rates(step) for step in range(0, len(rows), accumulate)]))
         losses = read(metrics)['loss'].reshape(4, -1)
@@ -169,7 +171,7 @@ def test_divided_state_takes_a_part_of_the_memory(monkeypatch):
         assert on_one < 0.2 * sum(x.nbytes for x in jax.tree.leaves(state))
         kernel = max(state.params.values(), key=lambda value: value.size)
         assert devices.AXIS in kernel.sharding.spec
-        state, _ = runner.train(state, data, batches(BATCH, 8)[:1])
+        state, _ = runner.train(state, Feed(data, iter(batches(BATCH, 8))), 1)
 
 
 def test_a_checkpoint_continues_on_other_devices(tmp_path):

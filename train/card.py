@@ -11,7 +11,7 @@ from train.experiment import arguments
 
 def create(config: ConfigDict, model: nnx.Module, images: ImageSet) -> ModelCard:
     """The card of the config's `model` for images like these, without metrics."""
-    height, width, channels = images.images.shape[1:]
+    height, width, channels = images.image_shape
     return ModelCard(
         architecture=config.model.name,
         options=arguments(config, images),

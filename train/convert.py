@@ -124,13 +124,13 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
 
     from flaxnets import interop
     from flaxnets.interop import maps, state_dicts
-    from train import card, experiment
+    from train import card, data, experiment
 
     if config is None:
         described = weights.card
         model = nnx.eval_shape(described.create_model)
     else:
-        images = experiment.load_split(config, 'test')
+        images = data.load(config.data, 'test')
         with experiment.precision(config):
             model = nnx.eval_shape(lambda: experiment.create_model(config, images))
         described = card.create(config, model, images)
@@ -149,12 +149,12 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
     from flax import nnx
 
     from flaxnets.interop import optimizer_state
-    from train import card, experiment, optim, state
+    from train import card, data, experiment, optim, state
     from train.checkpointing import lock
     from train.checkpointing.checkpoints import Checkpoints, versions, write_json
     from train.loop import NO_SUMS
 
-    images = experiment.load_split(config, 'test')
+    images = data.load(config.data, 'test')
     with experiment.precision(config):
         create = lambda: experiment.create_model(config, images)  # noqa: E731
         model = create() if skip else nnx.eval_shape(create)

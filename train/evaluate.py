@@ -21,7 +21,7 @@ def evaluate(
     A damaged checkpoint is passed over with a warning, or an error if it is asked for by its step.
     The averaged parameters of a run with `optimizer.ema` are scored beside, under 'ema'.
     """
-    from train import experiment
+    from train import data, experiment
     from train.checkpointing.checkpoints import Checkpoints, read_config
     from train.experiment import Experiment
 
@@ -36,7 +36,7 @@ def evaluate(
     checkpoints = Checkpoints(workdir, metric=config.checkpoint.metric, read_only=True)
     step = checkpoints.find(checkpoint)
     with experiment.precision(config):
-        exp = Experiment.create(config, {split: experiment.load_split(config, split)})
+        exp = Experiment.create(config, data.load_splits(config.data, [split]))
         state = checkpoints.restore(exp.initial, step)
         scores = exp.evaluate(state, split)
         if config.optimizer.ema:

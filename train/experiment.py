@@ -18,7 +18,7 @@ from train import data, metrics, optim, state, step
 from train.config import ConfigDict, model_options
 from train.data import augment, pipeline, stream
 from train.data.cache import cache_folder
-from train.data.pipeline import Batch, Resident
+from train.data.pipeline import Batch, OnDevice
 from train.data.stream import Stream
 from train.distributed.devices import Devices
 from train.distributed.runner import Runner
@@ -43,17 +43,10 @@ def cache_compilations(config: ConfigDict) -> None:
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
-def load_split(config: ConfigDict, split: str) -> data.ImageSet:
-    """A split of the config's data set, cut to `data.limit` images."""
-    images = data.load(config.data, split)
-    limit = config.data.limit
-    return images.take(np.arange(limit)) if 0 < limit < len(images) else images
-
-
 @dataclasses.dataclass
 class Experiment:
-    """What a config computes with. `sets` hold the images by split, and `held` those on the devices, or
-    streams of them; `placement` says in words which."""
+    """What a config computes with: `sets` are the images by split, `images` the same ones placed on the
+    devices or streamed to them, `placement` says in words which. An epoch has `spe` steps."""
 
     config: ConfigDict
     model: nnx.Module
@@ -62,7 +55,7 @@ class Experiment:
     schedule: optax.Schedule
     initial: state.TrainState
     sets: dict[str, data.ImageSet]
-    held: dict[str, Resident | Stream]
+    images: dict[str, pipeline.Images]
     placement: str
     spe: int
 
@@ -83,7 +76,7 @@ class Experiment:
         task = step.Task(
             structure=structure,
             optimizer=optimizer,
-            prepare=preparation(config, num_classes, first.images.shape[-1], devices.axis_name),
+            prepare=preparation(config, num_classes, first.image_shape[-1], devices.axis_name),
             num_labels=len(first.class_names),
             num_classes=num_classes,
             softmax_twice=config.loss.softmax_twice,
@@ -93,15 +86,7 @@ class Experiment:
             frozen=frozen,
         )
         initial = state.create(params, stats, optimizer, seed=config.seed, ema=bool(config.optimizer.ema))
-        needed = sum(s.images.nbytes + s.labels.nbytes for s in splits.values())
-        fits, placement = stream.place(config.data.placement, needed, devices.free_memory())
-        held: dict[str, Resident | Stream] = {}
-        for name, s in splits.items():
-            if fits:
-                arrays: Any = np.asarray(s.images), s.labels
-                held[name] = devices.replicate(Resident(*arrays))
-            else:
-                held[name] = Stream(s, workers=config.data.workers, own=devices.own, join=devices.join)
+        images, placement = place(config, splits, devices)
         return cls(
             config=config,
             model=model,
@@ -110,7 +95,7 @@ class Experiment:
             schedule=optim.rate_of_step(config, steps_per_epoch=spe),
             initial=devices.place(initial),
             sets=splits,
-            held=held,
+            images=images,
             placement=placement,
             spe=spe,
         )
@@ -121,18 +106,28 @@ class Experiment:
         batch_size = self.config.data.eval_batch_size or self.config.data.batch_size
         rows = pipeline.rows(np.arange(size), batch_size, self.devices.count)
         params = train_state.ema if ema else train_state.params
-        loss, confusion = self.runner.evaluate(params, train_state.stats, self.feed(split, rows), rows)
+        loss, confusion = self.runner.evaluate(params, train_state.stats, self.images[split].feed(rows))
         return metrics.scores(loss, confusion)
 
-    def feed(self, split: str, rows: np.ndarray) -> Resident | Iterator[Batch]:
-        """What the runner takes the batches of `rows` from: the images on the devices, or those batches."""
-        images = self.held[split]
-        return images if isinstance(images, Resident) else images.batches(rows)
+
+def place(
+    config: ConfigDict, splits: dict[str, data.ImageSet], devices: Devices
+) -> tuple[dict[str, pipeline.Images], str]:
+    """(the splits' images on the devices, or streams of them, and how to say which)."""
+    needed = sum(images.nbytes for images in splits.values())
+    fits, said = stream.place(config.data.placement, needed, devices.free_memory())
+
+    def placed(images: data.ImageSet) -> pipeline.Images:
+        if fits:
+            return OnDevice(images, replicate=devices.replicate)
+        return Stream(images, workers=config.data.workers, own=devices.own, join=devices.join)
+
+    return {split: placed(images) for split, images in splits.items()}, said
 
 
 def arguments(config: ConfigDict, images: data.ImageSet) -> dict[str, Any]:
     """What the config's model is built with for images like these; its options win over the data's."""
-    shape = images.images.shape[1:]
+    shape = images.image_shape
     given: dict[str, Any] = {'num_classes': len(images.class_names), 'image_shape': shape}
     given |= model_options(config)
     if given['num_classes'] < len(images.class_names):

@@ -14,7 +14,7 @@ import jax
 
 import flaxnets
 from flaxnets.errors import UserError
-from train import card, experiment
+from train import card, data, experiment
 from train import config as options
 from train.checkpointing import init_from, lock
 from train.checkpointing.checkpoints import Checkpoints, versions, write_json
@@ -62,9 +62,8 @@ def run(
 
 
 def _run(config: options.ConfigDict, workdir: pathlib.Path, stop: Stop, changes: list[str]) -> dict[str, Any]:
-    splits = {'train': experiment.load_split(config, 'train'), 'test': experiment.load_split(config, 'test')}
-    if config.data.validation:
-        splits['validation'] = experiment.load_split(config, 'validation')
+    validation = ['validation'] if config.data.validation else []
+    splits = data.load_splits(config.data, ['train', 'test', *validation])
     processes.agree({f'the {split} images': images.fingerprint for split, images in splits.items()})
     exp = Experiment.create(config, splits)
 
@@ -128,7 +127,7 @@ def introduce(exp: Experiment, reporter: Reporter, workdir: pathlib.Path) -> Non
     ours = flaxnets.count_parameters(exp.model)
     published = flaxnets.count_parameters(exp.model, published=True)
     sizes = ', '.join(f'{len(images):,} {split}' for split, images in exp.sets.items())
-    shape = 'x'.join(map(str, train.images.shape[1:]))
+    shape = 'x'.join(map(str, train.image_shape))
     accumulation = {}
     if (batches := config.optimizer.accumulate) > 1:
         of_batch = '; batch normalisation normalises each batch by itself' if exp.initial.stats else ''
@@ -190,7 +189,7 @@ class Trainer:
                 self.reporter.line(note)
             return
         meta = self.checkpoints.meta(steps[-1])
-        for note in match_data(meta, self.fingerprints(), steps[-1]):
+        for note in match_data(meta, self.exp.sets, steps[-1]):
             self.reporter.line(note)
         self.state = self.checkpoints.restore(self.state, steps[-1])
         self.step, self.history, self.sums = steps[-1], meta['history'], meta['sums']
@@ -205,16 +204,15 @@ class Trainer:
         train = self.exp.sets['train']
         order = pipeline.epoch_order(self.config.seed, epoch, len(train))
         rows = pipeline.rows(order, self.config.data.batch_size, self.exp.devices.count)
-        data = self.exp.feed('train', rows[self.step - epoch * self.exp.spe :])
+        feed = self.exp.images['train'].feed(rows[self.step - epoch * self.exp.spe :])
         unread: Any = None
         started = time.monotonic()
         while self.step < end:
             stop = min(end, self.next_stop())
-            chunk = rows[self.step - epoch * self.exp.spe : stop - epoch * self.exp.spe]
             # Until something is unsaved a signal need not wait: the first chunk compiles for long.
             nothing_unsaved = self.step == self.saved_step and processes.count() == 1
             with self.stop.interruptible(nothing_unsaved):
-                self.state, metrics = self.exp.runner.train(self.state, data, chunk)
+                self.state, metrics = self.exp.runner.train(self.state, feed, stop - self.step)
             if unread is not None:
                 self.read(*unread)
             unread, self.step = (self.step, metrics), stop

@@ -1,5 +1,6 @@
 """A streamed set and one on the device: the same batches, the same parameters, wherever a run resumes."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -14,10 +15,9 @@ from flax import nnx
 
 import train
 from flaxnets.layers.dropout import Dropout
-from train import data
 from train.checkpointing.checkpoints import Checkpoints
 from train.data import pipeline, stream
-from train.data.imageset import ImageSet, MappedRows
+from train.data.imageset import ImageSet
 from train.data.pipeline import Resident
 from train.data.stream import HostBatches, Stream
 from train.distributed import memory
@@ -107,7 +107,9 @@ def test_a_streams_batches_are_those_gathered_on_the_device(images, workers):
     resident = Resident(jax.numpy.asarray(images.images), jax.numpy.asarray(images.labels))
     expected = [pipeline.take(resident, row) for row in ROWS]
     whole = Stream(images, workers=workers, own=lambda width: slice(0, width), join=jax.numpy.asarray)
-    got = list(whole.batches(ROWS))
+    resident_feed, got = whole.feed(ROWS)
+    assert resident_feed is None
+    got = list(got)
     assert len(got) == 3
     for a, b in zip(got, expected, strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -122,9 +124,9 @@ def test_each_process_reads_its_own_images_alone(images):
             asked.append(key)
             return images.images[key]
 
-    watched = ImageSet(Watched(), images.labels, images.class_names, 'a', 'train', '')
+    watched = dataclasses.replace(images, pixels=Watched())
     parts = [
-        list(Stream(watched, workers=1, own=lambda _, part=part: part, join=np.asarray).batches(ROWS))
+        list(Stream(watched, workers=1, own=lambda _, part=part: part, join=np.asarray).feed(ROWS).parts)
         for part in (slice(0, 4), slice(4, 8))
     ]
     assert {len(key) for key in asked} == {4}
@@ -136,7 +138,7 @@ def test_each_process_reads_its_own_images_alone(images):
 
 def test_a_stream_ends_its_threads_and_passes_errors_on(images):
     before = set(threading.enumerate())
-    batches = Stream(images, workers=3, own=lambda _: slice(None), join=np.asarray).batches(ROWS)
+    batches = Stream(images, workers=3, own=lambda _: slice(None), join=np.asarray).feed(ROWS).parts
     next(batches)
     batches.close()
     for thread in threading.enumerate():
@@ -148,9 +150,9 @@ def test_a_stream_ends_its_threads_and_passes_errors_on(images):
         def __getitem__(self, key):
             raise OSError(5, 'Input/output error', 'images.npy')
 
-    broken = ImageSet(Unreadable(), images.labels, images.class_names, 'a', 'train', '')
+    broken = dataclasses.replace(images, pixels=Unreadable())
     with pytest.raises(OSError, match=r'images\.npy'):
-        next(Stream(broken, workers=1, own=lambda _: slice(None), join=np.asarray).batches(ROWS))
+        next(Stream(broken, workers=1, own=lambda _: slice(None), join=np.asarray).feed(ROWS).parts)
 
 
 @pytest.mark.parametrize(
@@ -184,22 +186,3 @@ def test_available_memory(tmp_path, monkeypatch):
     (tmp_path / 'memory.current').write_text('3000\n')
     (tmp_path / 'memory.stat').write_text('anon 2000\ninactive_file 1000\n')
     assert memory.available() == 5000 - 3000 + 1000
-
-
-def test_parts_of_a_set_stay_on_disk_until_they_are_read():
-    chosen = {'classes': (3, 5), 'validation': 0.2}
-    whole = data.load(tiny_sets.config(), 'train')
-    part = data.load(tiny_sets.config(**chosen), 'train')
-    assert isinstance(whole.images, np.memmap)
-    assert isinstance(part.images, MappedRows)
-    fewer = part.take(np.arange(7)[::-1])
-    assert isinstance(fewer.images, MappedRows)
-    pixels = np.asarray(part.images)
-    assert part.images.shape == pixels.shape
-    assert part.images.nbytes == pixels.nbytes
-    np.testing.assert_array_equal(fewer.images, pixels[6::-1])
-    np.testing.assert_array_equal(fewer.images[..., 0], pixels[6::-1][..., 0])
-    np.testing.assert_array_equal(fewer.images[1:3, 2], pixels[6::-1][1:3, 2])
-    np.testing.assert_array_equal(fewer[2]['image'], pixels[4])
-    same = ImageSet.of(pixels, part.labels, part.class_names, name='digits', split='train')
-    assert same.fingerprint == part.fingerprint

@@ -20,7 +20,7 @@ def config(**chosen):
     """What `load` reads of config.data."""
     defaults = {
         'name': 'digits', 'source': 'auto', 'data_dir': '', 'download': False, 'classes': (),
-        'image_size': (), 'channels': 0, 'validation': 0.0, 'cache_dir': '',
+        'image_size': (), 'channels': 0, 'validation': 0.0, 'limit': 0, 'cache_dir': '',
     }  # fmt: skip
     return types.SimpleNamespace(
         **{k: str(v) if k.endswith('_dir') else v for k, v in (defaults | chosen).items()}
@@ -69,8 +69,9 @@ def write_tfds(data, name, root):
 
 
 def as_tfrecord(folder, target):
-    """The same set in TFDS's default format: records framed by their length and two checksums."""
+    """The same set in TFDS's default format."""
     from array_record.python import array_record_module
+    from tensorboardX.record_writer import RecordWriter
 
     target.mkdir(parents=True)
     for file in folder.iterdir():
@@ -79,24 +80,11 @@ def as_tfrecord(folder, target):
             (target / file.name).write_text(text)
             continue
         records = array_record_module.ArrayRecordReader(str(file)).read_all()
-        framed = b''.join(
-            struct.pack('<QI', len(r), _masked_crc(struct.pack('<Q', len(r))))
-            + r
-            + struct.pack('<I', _masked_crc(r))
-            for r in records
-        )
-        (target / file.name.replace('array_record', 'tfrecord')).write_bytes(framed)
+        writer = RecordWriter(str(target / file.name.replace('array_record', 'tfrecord')))
+        for record in records:
+            writer.write(record)
+        writer.close()
     return target
-
-
-def _masked_crc(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 class Python2Pickler(pickle._Pickler):

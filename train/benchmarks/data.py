@@ -14,16 +14,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from train import config as options
 from train import data, experiment, state, step
-from train.benchmark import alternate, rate
 from train.benchmarks import preview, sample
+from train.benchmarks.timing import alternate, rate
 from train.data import pipeline
 from train.data.imageset import ImageSet
-from train.data.pipeline import Batch, Resident
+from train.data.pipeline import Batch, Feed, OnDevice
 from train.data.sources import locate
 from train.data.sources.records import Source, in_memory
 from train.data.stream import Stream
@@ -49,15 +48,15 @@ def config_of(args: argparse.Namespace) -> options.ConfigDict:
 
 def draw(args: argparse.Namespace) -> None:
     """Draws what each augmentation does to the set's first images."""
-    images = experiment.load_split(config_of(args), 'train')
+    images = data.load(config_of(args).data, 'train')
     preview.draw(images, options.defaults().data.augment, pathlib.Path(args.preview))
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All results, by section."""
     config = config_of(args)
-    images = experiment.load_split(config, 'train')
-    config.data.mean, config.data.std = (MEAN,) * images.images.shape[-1], (STD,) * images.images.shape[-1]
+    images = data.load(config.data, 'train')
+    config.data.mean, config.data.std = (MEAN,) * images.image_shape[-1], (STD,) * images.image_shape[-1]
     with tempfile.TemporaryDirectory() as folder:
         places = sample.write(images, pathlib.Path(folder))
         readers = torch_readers(config, images, places)
@@ -133,9 +132,9 @@ def measure_placements(
     config: options.ConfigDict, images: ImageSet, readers: dict[str, Callable[[], Any]], rounds: int
 ) -> dict[str, float]:
     """Images/s of an epoch of augmented, normalised batches: from the device, streamed, and by torch."""
-    prepare = experiment.preparation(config, len(images.class_names), images.images.shape[-1])
+    prepare = experiment.preparation(config, len(images.class_names), images.image_shape[-1])
     devices = Devices.create('single')
-    resident = devices.replicate(resident_of(images))
+    resident = OnDevice(images, replicate=devices.replicate).resident
     rows = pipeline.rows(pipeline.epoch_order(0, 0, len(images)), config.data.batch_size)
     take = jax.jit(lambda resident, row, key: prepare(pipeline.take(resident, row), key))
     ready = jax.jit(prepare)
@@ -147,7 +146,7 @@ def measure_placements(
 
     def stream() -> None:
         batches = Stream(images, workers=config.data.workers, own=devices.own, join=devices.join)
-        for batch in batches.batches(rows):
+        for batch in batches.feed(rows).parts:
             jax.block_until_ready(ready(batch, key))
 
     functions = {'device': device, 'stream': stream}
@@ -156,18 +155,12 @@ def measure_placements(
     return {name: rate(len(images), each) for name, each in alternate(functions, rounds).items()}
 
 
-def resident_of(images: ImageSet) -> Resident:
-    """The set as it is put on a device."""
-    arrays: Any = np.asarray(images.images), images.labels
-    return Resident(*arrays)
-
-
 def measure_step(config: options.ConfigDict, images: ImageSet, rounds: int) -> dict[str, float]:
     """Seconds of a step of the `cnn` on images on the device, and of one on a batch that is ready."""
     devices = Devices.create('single')
     model = experiment.create_model(config, images)
     structure, params, stats = state.split(model)
-    prepare = experiment.preparation(config, len(images.class_names), images.images.shape[-1])
+    prepare = experiment.preparation(config, len(images.class_names), images.image_shape[-1])
 
     def given(batch: Batch, key: Any) -> tuple[jax.Array, jax.Array]:
         return batch.image, jax.nn.one_hot(batch.label, len(images.class_names))
@@ -178,7 +171,7 @@ def measure_step(config: options.ConfigDict, images: ImageSet, rounds: int) -> d
         return Runner(task, devices, chunk=1)
 
     row = pipeline.rows(pipeline.epoch_order(0, 0, len(images)), config.data.batch_size)[:1]
-    resident = devices.replicate(resident_of(images))
+    resident = OnDevice(images, replicate=devices.replicate).resident
     batch = pipeline.take(resident, row[0])
     ready = batch._replace(image=prepare(batch, jax.random.key(0))[0])
     runners = {'whole': runner(prepare), 'ready': runner(given)}
@@ -186,8 +179,8 @@ def measure_step(config: options.ConfigDict, images: ImageSet, rounds: int) -> d
     states = {name: jax.tree.map(jnp.copy, devices.place(initial)) for name in runners}
 
     def steps(name: str) -> None:
-        source = resident if name == 'whole' else iter([ready])
-        states[name], metrics = runners[name].train(states[name], source, row)
+        feed = Feed(resident, iter(row)) if name == 'whole' else Feed(None, iter([ready]))
+        states[name], metrics = runners[name].train(states[name], feed, 1)
         jax.block_until_ready(metrics)
 
     seconds = alternate({name: functools.partial(steps, name) for name in runners}, STEPS * rounds)

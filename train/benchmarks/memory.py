@@ -1,4 +1,4 @@
-"""Memory of a data set, in a process of its own: `train.benchmark_memory resident|decode NAME DATA_DIR`.
+"""Memory of a data set, in a process of its own: `train.benchmarks.memory resident|decode NAME DATA_DIR`.
 
 Prints one line of JSON: bytes of the set's images, what the process (or the device) grew by, and its peak.
 """
@@ -11,11 +11,10 @@ import tempfile
 from typing import Any
 
 import jax
-import numpy as np
 
 from train import config as options
 from train import data
-from train.data.pipeline import Resident
+from train.data.pipeline import OnDevice, Resident
 from train.distributed.devices import Devices
 
 SPLITS = ('train', 'test')
@@ -31,27 +30,26 @@ def resident(settings: Any) -> dict[str, int]:
             jax.block_until_ready(read(images.images))
     del images
     before = in_use()
-    held = put(settings)
-    for images in held:  # on a CPU the set is the cache's memory map, which takes memory when it is read
+    placed = put(settings)
+    for images in placed:  # on a CPU the set is the cache's memory map, which takes memory when it is read
         jax.block_until_ready(read(images.images))
     grown = in_use() - before
-    return {'images': sum(images.images.nbytes for images in held), 'grown': grown, 'peak': peak()}
+    return {'images': sum(images.images.nbytes for images in placed), 'grown': grown, 'peak': peak()}
 
 
 def decode(settings: Any) -> dict[str, int]:
-    """What is held at most while the set is decoded into an empty cache."""
+    """The most memory that is in use while the set is decoded into an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         settings.cache_dir = folder
-        size = sum(data.load(settings, split).images.nbytes for split in SPLITS)
+        size = sum(s.images.nbytes for s in data.load_splits(settings, SPLITS).values())
     return {'images': size, 'peak': peak()}
 
 
 def put(settings: Any) -> list[Resident]:
     """Both splits on the first device."""
     devices = Devices.create('single')
-    sets = [data.load(settings, split) for split in SPLITS]
-    arrays: list[Any] = [(np.asarray(images.images), images.labels) for images in sets]
-    return [jax.block_until_ready(devices.replicate(Resident(*each))) for each in arrays]
+    sets = data.load_splits(settings, SPLITS).values()
+    return [jax.block_until_ready(OnDevice(s, replicate=devices.replicate).resident) for s in sets]
 
 
 def in_use() -> int:

@@ -32,7 +32,7 @@ def draw(images: ImageSet, off: Any, file: pathlib.Path) -> None:
 
     `off` is config.data.augment as it is by default: all off.
     """
-    pixels = jnp.asarray(images.images[:COLUMNS])
+    pixels = jnp.asarray(images.gather(np.arange(min(COLUMNS, len(images)))))
     side = min(pixels.shape[1:3])
     picture = Image.new('RGB', (TEXT + len(pixels) * (SIDE + MARGIN), len(ROWS) * (SIDE + MARGIN)), 'white')
     pen = ImageDraw.Draw(picture)

@@ -4,7 +4,6 @@ import contextlib
 import io
 import pathlib
 import pickle
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,7 +39,7 @@ def write_array_records(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
     """A TFDS directory, by TFDS's own writer."""
     import tensorflow_datasets as tfds
 
-    height, width, channels = images.images.shape[1:]
+    height, width, channels = images.image_shape
     features = tfds.features.FeaturesDict(
         {
             'image': tfds.features.Image(shape=(height, width, channels), encoding_format='png'),
@@ -70,9 +69,9 @@ def write_array_records(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
 
 
 def write_tf_records(source: pathlib.Path, target: pathlib.Path) -> None:
-    """The TFDS directories under `source` with their records as TFDS's default format frames them: a length
-    and the record, each followed by a masked CRC-32C."""
+    """The TFDS directories under `source` in TFDS's default format, TFRecord."""
     from array_record.python import array_record_module
+    from tensorboardX.record_writer import RecordWriter
 
     for file in source.glob('*/*'):
         place = target / file.relative_to(source)
@@ -80,10 +79,10 @@ def write_tf_records(source: pathlib.Path, target: pathlib.Path) -> None:
         if 'array_record' not in file.name:
             place.write_text(file.read_text().replace('"array_record"', '"tfrecord"'))
             continue
-        with place.with_name(place.name.replace('array_record', 'tfrecord')).open('wb') as out:
-            for record in array_record_module.ArrayRecordReader(str(file)).read_all():
-                length = struct.pack('<Q', len(record))
-                out.write(length + _masked_crc(length) + record + _masked_crc(record))
+        out = RecordWriter(str(place.with_name(place.name.replace('array_record', 'tfrecord'))))
+        for record in array_record_module.ArrayRecordReader(str(file)).read_all():
+            out.write(record)
+        out.close()
 
 
 def write_folder(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
@@ -100,7 +99,7 @@ def write_pickles(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
     folder = root / CifarPickles.FOLDERS['cifar10']
     folder.mkdir(parents=True)
     files = CifarPickles.FILES['cifar10']['train']
-    rows = np.asarray(images.images).transpose(0, 3, 1, 2).reshape(len(images), -1)
+    rows = images.images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     for file, part in zip(files, np.array_split(np.arange(len(images)), len(files)), strict=True):
         content = {'data': np.ascontiguousarray(rows[part]), 'labels': images.labels[part].tolist()}
         (folder / file).write_bytes(pickle.dumps(content))
@@ -113,21 +112,3 @@ def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format='PNG')
     return file.getvalue()
-
-
-def _table() -> list[int]:
-    table = list(range(256))
-    for _ in range(8):
-        table = [value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in table]
-    return table
-
-
-CRC_TABLE = _table()
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 255]
-    crc ^= 0xFFFFFFFF
-    return struct.pack('<I', ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -6,6 +6,7 @@ from typing import Any
 from flaxnets.errors import UserError
 from train import config as options
 from train.checkpointing.checkpoints import read_config, versions
+from train.data import ImageSet
 
 
 def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
@@ -39,13 +40,19 @@ def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
     return notes
 
 
-def match_data(meta: dict[str, Any], data: dict[str, str], step: int) -> list[str]:
+def match_data(meta: dict[str, Any], sets: dict[str, ImageSet], step: int) -> list[str]:
     """Refuses to continue from a checkpoint on other images; returns changed package versions, to be said."""
-    changed = [split for split in data if meta['data'].get(split, data[split]) != data[split]]
+    there = meta['data']
+    changed = [split for split in sets if split in there and not sets[split].matches(there[split])]
     if changed:
-        listed = ', '.join(f'{split} ({meta["data"][split]} there, {data[split]} now)' for split in changed)
+        listed = ', '.join(
+            f'{split} ({there[split]} there, {sets[split].fingerprint} now)' for split in changed
+        )
+        first = ''
+        if meta['config']['data'].get('limit') and not any(':' in there[split] for split in changed):
+            first = 'data.limit took the first images then, and takes some of every class now; '
         raise UserError(
-            f'the images have changed since checkpoint {step}: {listed}; '
+            f'the images have changed since checkpoint {step}: {listed}; {first}'
             'bring the old ones back or choose another --workdir'
         )
     now = versions()

@@ -1,7 +1,6 @@
 """Decoding happens once: a decoded split is kept as plain arrays on disk, and memory-mapped from there."""
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -11,11 +10,13 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
+import filelock
 import numpy as np
 
 from flaxnets.errors import UserError
-from train.data.imageset import ImageSet, finish_checksum
+from train.data.imageset import ImageSet, checksum
 from train.data.sources.records import Records, check_labels, fitted, in_memory
 
 FORMAT = 1  # raise it when what is stored for the same key changes
@@ -48,7 +49,7 @@ def decoded_once(
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(entry.with_name(entry.name + '.lock')))
+            stack.enter_context(filelock.FileLock(f'{entry}.lock'))
             if (found := _open(entry, name, split)) is not None:
                 return found
             _write(entry, read(), size, channels)
@@ -68,41 +69,31 @@ def decoded_once(
     return found
 
 
-@contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for it. The system lets go of it however the process ends."""
-    with path.open('w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _open(entry: pathlib.Path, name: str, split: str) -> ImageSet | None:
-    """The verified entry, or None where there is none or it is corrupt (which is said)."""
+    """The verified entry; None where there is none, and after a warning where it is corrupt."""
     if not entry.exists():
         return None
+    file = entry / 'images.npy'
     try:
         meta = json.loads((entry / 'meta.json').read_text())
         names = tuple(meta['class_names'])
-        images = np.load(entry / 'images.npy', mmap_mode='r', allow_pickle=False)
+        images = np.load(file, mmap_mode='r', allow_pickle=False)
         labels = np.load(entry / 'labels.npy', allow_pickle=False)
-        intact = _file_checksum(entry / 'images.npy', images, labels, names) == meta['sha256']
+        intact = checksum(_stored(file, images.offset), images.shape, labels, names) == meta['sha256']
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         intact = False
     if not intact:
         warnings.warn(f'{entry} is corrupt: decoding {name} {split} again', RuntimeWarning, stacklevel=3)
         return None
-    return ImageSet(images, labels, names, name, split, meta['sha256'][:16])
+    return ImageSet(images, labels, names, name, split, meta['sha256'], file=file)
 
 
-def _file_checksum(file: pathlib.Path, images: np.memmap, labels: np.ndarray, names: tuple[str, ...]) -> str:
-    """`checksum`, the pixels read from the file: through the map, they would stay in the process's memory."""
-    digest = hashlib.sha256()
+def _stored(file: pathlib.Path, offset: int) -> Iterator[bytes]:
+    """The pixels read from the file: read through the map, they would stay in the process's memory."""
     with file.open('rb') as stream:
-        stream.seek(images.offset)
+        stream.seek(offset)
         while block := stream.read(2**22):
-            digest.update(block)
-    finish_checksum(digest, images.shape, labels, names)
-    return digest.hexdigest()
+            yield block
 
 
 def _write(entry: pathlib.Path, records: Records, size: tuple[int, int] | None, channels: int) -> None:
@@ -124,22 +115,24 @@ def _write_arrays(
     images, labels = fitted(records, size, channels)
     first = next(images)
     shape = (records.count, *first.shape)
-    digest = hashlib.sha256()
     # written, not mapped: a full disk is an error here and a crash there
     with (folder / 'images.npy').open('wb') as file:
         header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for block in _blocks(itertools.chain([first], images), 1024):
-            digest.update(block)
-            file.write(block)
+        blocks = _written(_blocks(itertools.chain([first], images), 1024), file)
+        sha256 = checksum(blocks, shape, labels, records.class_names)
     stored = np.asarray(labels, np.int32)
     check_labels(stored, len(records.class_names), records.file)
     np.save(folder / 'labels.npy', stored)
-    finish_checksum(digest, shape, stored, records.class_names)
-    meta = {'class_names': records.class_names, 'sha256': digest.hexdigest()}
-    (folder / 'meta.json').write_text(json.dumps(meta))
+    (folder / 'meta.json').write_text(json.dumps({'class_names': records.class_names, 'sha256': sha256}))
 
 
 def _blocks(images: Iterator[np.ndarray], length: int) -> Iterator[bytes]:
     while block := list(itertools.islice(images, length)):
         yield np.stack(block).tobytes()
+
+
+def _written(blocks: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
+    for block in blocks:
+        file.write(block)
+        yield block

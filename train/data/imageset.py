@@ -1,162 +1,130 @@
-"""A decoded image classification set in memory, and how a decoded image is brought to the size asked for."""
+"""A decoded image classification set: one array of images, and which of them belong to the set."""
 
 import dataclasses
+import functools
 import hashlib
-import io
 import json
-import math
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from flaxnets.errors import UserError
+BLOCK = 4096  # images hashed at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
     """A data source: `len(s)` and `s[i] -> {'image', 'label'}`, as torch's map-style data sets and grain's.
 
-    `images` [N, H, W, C] uint8 (perhaps a read-only memory map, or rows of one), `labels` [N] int32 that
-    index `class_names`.
-    `fingerprint` is a short SHA-256 of images, labels and class names: the same on every machine.
+    Args:
+        pixels: the decoded images [M, H, W, C] uint8, of which the set may be a part; perhaps a read-only
+            memory map.
+        labels: [N] int32 that index `class_names`.
+        sha256: `checksum` of all M images, computed when they were decoded.
+        indices: [N] which of `pixels` belong to the set, in its order; None for all M.
+        file: the .npy file that `pixels` maps. A pickled set names it in place of the pixels, so that a
+            spawned DataLoader worker maps the same file.
     """
 
-    images: np.ndarray
+    pixels: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
     split: str
-    fingerprint: str
+    sha256: str
+    indices: np.ndarray | None = None
+    file: pathlib.Path | None = None
 
     @classmethod
     def of(
         cls, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *, name: str, split: str
     ) -> 'ImageSet':
-        """The set of these arrays, its fingerprint computed."""
+        """The set of all these images, hashed here."""
         labels = np.asarray(labels, np.int32)
-        fingerprint = checksum(images, labels, class_names)[:16]
-        return cls(images, labels, tuple(class_names), name, split, fingerprint)
+        blocks = (np.ascontiguousarray(images[i : i + BLOCK]) for i in range(0, len(images), BLOCK))
+        sha256 = checksum(blocks, images.shape, labels, class_names)
+        return cls(images, labels, tuple(class_names), name, split, sha256)
 
-    def take(self, indices: np.ndarray, *, split: str | None = None) -> 'ImageSet':
-        """The images at `indices`, in that order, with the same classes."""
-        return ImageSet.of(
-            rows_of(self.images, indices),
-            self.labels[indices],
-            self.class_names,
-            name=self.name,
-            split=split or self.split,
-        )
+    @property
+    def images(self) -> np.ndarray:
+        """[N, H, W, C] uint8. Of a part of the pixels this is a copy: `gather` reads a few of them."""
+        return self.pixels if self.indices is None else self.pixels[self.indices]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+        return self.pixels.shape[1:]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the set's images and labels."""
+        return len(self) * int(np.prod(self.image_shape)) + self.labels.nbytes
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The images numbered `rows`, [len(rows), H, W, C]; the others stay on disk."""
+        return self.pixels[rows if self.indices is None else self.indices[rows]]
+
+    def take(self, rows: np.ndarray) -> 'ImageSet':
+        """The set of the images numbered `rows`, in that order, with the same classes; no pixel is read."""
+        indices = rows if self.indices is None else self.indices[rows]
+        everything = len(indices) == len(self.pixels) and (indices == np.arange(len(indices))).all()
+        return dataclasses.replace(self, labels=self.labels[rows], indices=None if everything else indices)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Tells sets apart, the same on every machine: '2:' and a short SHA-256 of the decoded set's own
+        `sha256`, the indices, the labels and the class names."""
+        indices = np.arange(len(self)) if self.indices is None else self.indices
+        digest = hashlib.sha256(self.sha256.encode())
+        for numbers in (indices, self.labels):
+            digest.update(numbers.astype('<i4').tobytes())
+        digest.update(json.dumps(self.class_names).encode())
+        return f'2:{digest.hexdigest()[:16]}'
+
+    def matches(self, fingerprint: str) -> bool:
+        """Whether `fingerprint` is this set's. Checkpoints before format 2 store a SHA-256 of the chosen
+        pixels themselves, without a prefix: for such a one, they are read and hashed here."""
+        if ':' in fingerprint:
+            return fingerprint == self.fingerprint
+        if self.indices is None:
+            return fingerprint == self.sha256[:16]
+        alone = ImageSet.of(self.images, self.labels, self.class_names, name=self.name, split=self.split)
+        return fingerprint == alone.sha256[:16]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict:
+        at = index if self.indices is None else self.indices[index]
         # a copy, because torch warns about arrays that cannot be written to
-        return {'image': np.array(self.images[index]), 'label': int(self.labels[index])}
+        return {'image': np.array(self.pixels[at]), 'label': int(self.labels[index])}
 
     def __iter__(self) -> Iterator[dict]:
         return (self[i] for i in range(len(self)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | ({} if self.file is None else {'pixels': None})
 
-class MappedRows:
-    """Rows of a memory map, in any order: what is not asked for stays on disk."""
-
-    def __init__(self, array: np.ndarray, indices: np.ndarray):
-        self.array, self.indices = array, indices
-        self.shape = (len(indices), *array.shape[1:])
-        self.dtype, self.nbytes = array.dtype, math.prod(self.shape) * array.itemsize
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        if isinstance(key, tuple) or key is Ellipsis:
-            return np.asarray(self)[key]
-        return self.array[self.indices[key]]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.array[self.indices], dtype)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state['pixels'] is None:
+            state = state | {'pixels': np.load(state['file'], mmap_mode='r', allow_pickle=False)}
+        self.__dict__.update(state)
 
 
-def rows_of(images: Any, indices: np.ndarray) -> Any:
-    """`images[indices]`, left on disk where the images are."""
-    if isinstance(images, MappedRows):
-        return MappedRows(images.array, images.indices[indices])
-    return MappedRows(images, indices) if isinstance(images, np.memmap) else images[indices]
+def checksum(
+    blocks: Iterable[Any],
+    shape: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
+    class_names: Sequence[str],
+) -> str:
+    """SHA-256, hex, of images, labels and class names.
 
-
-def checksum(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> str:
-    """SHA-256, hex, of the pixels, the labels and the class names, in blocks: a memory map stays on disk."""
+    `blocks` are the images [N, H, W, C] in parts, contiguous arrays or their bytes; `labels` are read after them.
+    """
     digest = hashlib.sha256()
-    for start in range(0, len(images), 4096):
-        digest.update(np.ascontiguousarray(images[start : start + 4096]).data)
-    finish_checksum(digest, images.shape, labels, class_names)
-    return digest.hexdigest()
-
-
-def finish_checksum(digest, shape: Sequence[int], labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """Feed what follows the pixels in `checksum`."""
-    digest.update(labels.astype('<i4').tobytes())
+    for block in blocks:
+        digest.update(block)
+    digest.update(np.asarray(labels, '<i4').tobytes())
     digest.update(json.dumps([list(shape), list(class_names)]).encode())
-
-
-def decode(data: bytes, file: str) -> np.ndarray:
-    """The pixels [H, W, 1 or 3] of a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file's bytes."""
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return from_picture(picture, file)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f'{file}: not a readable image ({error}); replace or delete it') from error
-
-
-def from_picture(picture: Image.Image, file: str) -> np.ndarray:
-    """The pixels [H, W, 1] of a grey picture, [H, W, 3] of any other; transparency is dropped."""
-    if picture.mode.startswith(('I', 'F')):
-        raise UserError(f'{file}: expected 8-bit pixels, got mode {picture.mode}; convert it to 8 bits')
-    grey = picture.mode in ('1', 'L', 'LA', 'La')
-    pixels = np.asarray(picture.convert('L' if grey else 'RGB'))
-    return pixels[..., None] if grey else pixels
-
-
-def sides(image_size: int | Sequence[int]) -> tuple[int, int] | None:
-    """(height, width) of a side, a pair, or 0 or () for as stored."""
-    given = (image_size,) if isinstance(image_size, int) else tuple(image_size)
-    if given in ((), (0,)):
-        return None
-    if len(given) > 2 or not all(isinstance(side, int) and side > 0 for side in given):
-        raise UserError(f'data.image_size: expected a side or (height, width) in pixels, got {image_size!r}')
-    return given[0], given[-1]
-
-
-def fit(image: np.ndarray, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-    """`image` [H, W, 1 or 3] uint8 with `channels` (Pillow's luminance, or repeated), bilinear to `size`.
-
-    `size` is (height, width); None, and 0 for `channels`, keep what is there.
-    """
-    channels = channels or image.shape[-1]
-    if (size is not None and image.shape[:2] != size) or image.shape[-1] > channels:
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        if channels == 1:
-            picture = picture.convert('L')
-        if size is not None and image.shape[:2] != size:
-            picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        image = np.asarray(picture)
-        image = image[..., None] if image.ndim == 2 else image
-    return np.repeat(image, channels, axis=-1) if image.shape[-1] < channels else image
-
-
-def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A mask [N] of about `fraction` of every class, drawn by `seed` alone.
-
-    `RandomState` because NumPy guarantees its streams for ever: the split is the same on every machine.
-    """
-    mask = np.zeros(len(labels), bool)
-    random = np.random.RandomState(seed)
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        mask[members[: round(fraction * len(members))]] = True
-    return mask
+    return digest.hexdigest()

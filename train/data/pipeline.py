@@ -2,15 +2,19 @@
 
 An epoch's order is a permutation drawn from the seed and the epoch's number. A step's batch is the
 next `batch_size` of it; the last one is filled up with -1, which stands for no image. The decoded
-set lies on the device, and the jitted step gathers its rows, so the host sends 4 bytes an image.
+set lies on the device, and the jitted step gathers its rows, so the host sends 4 bytes an image; or
+batches are sent whole. A `Feed` is either, and the step takes both.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
+
+from train.data.imageset import ImageSet
 
 # The seed's streams: folded in first, so that order and initial values are independent.
 ORDER_STREAM = 1
@@ -29,6 +33,36 @@ class Resident(NamedTuple):
 
     images: UInt8[Array, 'size height width channels']
     labels: Int[Array, ' size']
+
+
+class Feed(NamedTuple):
+    """The batches of some rows in turn, as the runner gives them to the steps.
+
+    `resident` are the images on the devices, and each of `parts` is a row of image numbers; or `resident` is
+    None, and each of `parts` is a batch on the devices.
+    """
+
+    resident: Resident | None
+    parts: Iterator[np.ndarray | Batch]
+
+
+class Images(Protocol):
+    """A split's images where training takes them from, on the devices or streamed."""
+
+    def feed(self, rows: np.ndarray) -> Feed:
+        """The batch of each of `rows`, [steps, width] image numbers; -1 gives a masked row."""
+
+
+class OnDevice:
+    """A split whose images lie on the devices; `replicate` puts them there."""
+
+    def __init__(self, images: ImageSet, *, replicate: Callable[[Resident], Resident]):
+        arrays: Any = images.images, images.labels
+        self.resident = replicate(Resident(*arrays))
+
+    def feed(self, rows: np.ndarray) -> Feed:
+        """The rows as they are: the compiled step gathers their images."""
+        return Feed(self.resident, iter(rows))
 
 
 def steps_per_epoch(size: int, batch_size: int) -> int:
@@ -56,8 +90,13 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.asarray(jax.random.permutation(key, size), np.int32)
 
 
-def take(data: Resident, indices: Int[Array, ' batch']) -> Batch:
-    """The batch of the images numbered `indices`; -1 gives a masked row. Traced inside the step."""
+def take(data: Resident | None, indices: Int[Array, ' batch'] | Batch) -> Batch:
+    """The batch of the images numbered `indices`; -1 gives a masked row. Traced inside the step.
+
+    A batch is returned as it is: `Feed` gives one where no images are `Resident`.
+    """
+    if data is None or isinstance(indices, Batch):
+        return cast(Batch, indices)
     real = indices >= 0
     safe = jnp.where(real, indices, 0)
     return Batch(

@@ -1,13 +1,16 @@
-"""`load`: from `config.data` to a decoded split, wherever the images are."""
+"""`load`: from `config.data` to decoded splits, wherever the images are."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from flaxnets.errors import UserError
 from train.data.cache import cache_folder, decoded_once
-from train.data.imageset import ImageSet, held_out, rows_of, sides
+from train.data.decode import sides
+from train.data.imageset import ImageSet
+from train.data.selection import held_out, of_classes, stratified
 from train.data.sources.locate import find
 from train.data.sources.records import Source
 
@@ -21,43 +24,49 @@ def load(data: Any, split: str, *, seed: int = 0) -> ImageSet:
     'validation' is the stratified share `data.validation` of the training images, drawn by `seed`; with 0
     it is the set's own validation split. A set without a test split is tested on its own validation
     split, else on a stratified fifth of its training images that nothing configures. Labels count
-    through `data.classes` in the order given there.
+    through `data.classes` in the order given there. `data.limit` keeps so many images, each class in
+    proportion, the same whatever the seed.
     """
-    if split not in SPLITS:
-        raise UserError(f'split: expected one of {", ".join(SPLITS)}, got {split!r}')
+    return load_splits(data, [split], seed=seed)[split]
+
+
+def load_splits(data: Any, splits: Iterable[str], *, seed: int = 0) -> dict[str, ImageSet]:
+    """`load` for several splits at once: what two of them share is decoded and verified once."""
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f'split: expected one of {", ".join(SPLITS)}, got {split!r}')
     source = find(data)
-    chosen = _classes(_split(source, data, split, seed), data.classes)
-    if not len(chosen):
-        raise UserError(f'{data.name} {split}: no image is left; check --config.data.classes and .validation')
-    return chosen
+    stored = {split: _stored(source.splits, data, split) for split in splits}
+    decoded = {own: _decoded(source, data, own) for own in dict.fromkeys(stored.values())}
+    return {split: _chosen(decoded[own], source.splits, data, split, seed) for split, own in stored.items()}
 
 
-def _split(source: Source, data: Any, split: str, seed: int) -> ImageSet:
-    """The split with all its classes."""
-    has = source.splits
-    own_test = next((s for s in ('test', 'validation') if s in has), None)
-    if split == 'test' and own_test:
-        return _decoded(source, data, own_test, split)
-    if split == 'validation' and not data.validation and 'validation' in has and own_test == 'test':
-        return _decoded(source, data, 'validation', split)
-    if split == 'validation' and not data.validation:
+def _own_test(has: tuple[str, ...]) -> str | None:
+    """The source's split to test on, if it has one."""
+    return next((split for split in ('test', 'validation') if split in has), None)
+
+
+def _is_part_of_train(has: tuple[str, ...], data: Any, split: str) -> bool:
+    """Whether `split` is taken out of the source's training images."""
+    if split == 'validation':
+        return bool(data.validation)
+    return split == 'train' or _own_test(has) is None
+
+
+def _stored(has: tuple[str, ...], data: Any, split: str) -> str:
+    """The source's own split whose images `split` are, or are part of."""
+    if _is_part_of_train(has, data, split):
+        return 'train' if 'train' in has else has[0]
+    if split == 'validation' and not ('validation' in has and _own_test(has) == 'test'):
         raise UserError(
             f'{data.name} has no validation split of its own; hold one out with --config.data.validation=0.1'
         )
-    train = _decoded(source, data, 'train' if 'train' in has else has[0], split)
-    indices = np.arange(len(train))
-    if own_test is None:
-        tested = held_out(train.labels, TEST_FRACTION, 0)
-        indices = np.flatnonzero(tested == (split == 'test'))
-    if data.validation and split != 'test':
-        mask = held_out(train.labels[indices], data.validation, seed)
-        indices = indices[mask == (split == 'validation')]
-    return train if len(indices) == len(train) else train.take(indices)
+    return 'validation' if split == 'validation' else str(_own_test(has))
 
 
-def _decoded(source: Source, data: Any, own: str, split: str) -> ImageSet:
-    """The source's split `own` under the name `split`."""
-    images = decoded_once(
+def _decoded(source: Source, data: Any, own: str) -> ImageSet:
+    """All images of the source's split `own`."""
+    return decoded_once(
         lambda: source.read(own),
         name=data.name,
         split=own,
@@ -66,28 +75,25 @@ def _decoded(source: Source, data: Any, own: str, split: str) -> ImageSet:
         channels=data.channels,
         folder=cache_folder(data.cache_dir),
     )
-    return dataclasses.replace(images, split=split)
 
 
-def _classes(images: ImageSet, classes: Any) -> ImageSet:
-    """The images of `classes` (numbers or names), labels counted through them in that order."""
-    if not classes:
-        return images
-    names = images.class_names
-    numbers = []
-    for entry in classes:
-        if entry in names:
-            numbers.append(names.index(entry))
-        elif isinstance(entry, int) and 0 <= entry < len(names):
-            numbers.append(entry)
-        else:
-            raise UserError(f'data.classes: {entry!r} is none of {", ".join(names)} or 0..{len(names) - 1}')
-    if len(set(numbers)) < len(numbers):
-        raise UserError(f'data.classes: every class once, got {tuple(classes)}')
-    position = np.full(len(names), -1, np.int32)
-    position[numbers] = np.arange(len(numbers))
-    labels = position[images.labels]
-    keep = np.flatnonzero(labels >= 0)
-    kept = rows_of(images.images, keep)
-    chosen = [names[n] for n in numbers]
-    return ImageSet.of(kept, labels[keep], chosen, name=images.name, split=images.split)
+def _chosen(images: ImageSet, has: tuple[str, ...], data: Any, split: str, seed: int) -> ImageSet:
+    """The images of `split` among the decoded ones: one index array for split, classes and limit."""
+    labels, names = images.labels, images.class_names
+    indices = np.arange(len(labels))
+    if _is_part_of_train(has, data, split):
+        if _own_test(has) is None:
+            indices = np.flatnonzero(held_out(labels, TEST_FRACTION, 0) == (split == 'test'))
+        if data.validation and split != 'test':
+            mask = held_out(labels[indices], data.validation, seed)
+            indices = indices[mask == (split == 'validation')]
+    labels = labels[indices]
+    if data.classes:
+        kept, labels, names = of_classes(labels, names, data.classes)
+        indices = indices[kept]
+    if 0 < data.limit < len(indices):
+        kept = stratified(labels, data.limit)
+        indices, labels = indices[kept], labels[kept]
+    if not len(indices):
+        raise UserError(f'{data.name} {split}: no image is left; check --config.data.classes and .validation')
+    return dataclasses.replace(images.take(indices), labels=labels, class_names=names, split=split)

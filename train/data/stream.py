@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from train.data.imageset import ImageSet
-from train.data.pipeline import Batch
+from train.data.pipeline import Batch, Feed
 
 # Batches on the device, or on their way to it, before the step that takes them.
 AHEAD = 2
@@ -39,10 +39,10 @@ def megabytes(size: float) -> str:
 
 
 class Stream:
-    """A set's batches, [own images ...] on the host, put on the device ahead of their use.
+    """A split whose batches are read on the host and put on the devices ahead of their use.
 
-    `own` says which images of a batch's width this process loads, and `join` makes each process's part the
-    array of all.
+    `own` says which images of a batch's width this process loads, and `join` makes one array of the parts
+    of all processes.
     """
 
     def __init__(
@@ -55,8 +55,11 @@ class Stream:
     ):
         self.images, self.workers, self.own, self.join = images, workers, own, join
 
-    def batches(self, rows: np.ndarray) -> Iterator[Batch]:
+    def feed(self, rows: np.ndarray) -> Feed:
         """The batch of each of `rows`, [steps, width] image numbers; -1 gives a masked row."""
+        return Feed(None, self._batches(rows))
+
+    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
         import grain  # defines absl flags and takes a second
 
         source = HostBatches(self.images, rows[:, self.own(rows.shape[1])])
@@ -85,5 +88,5 @@ class HostBatches:
         real = row >= 0
         safe = np.where(real, row, 0)
         labels = np.where(real, self.images.labels[safe], 0)
-        arrays: Any = self.images.images[safe], labels, real.astype(np.float32)
+        arrays: Any = self.images.gather(safe), labels, real.astype(np.float32)
         return Batch(*arrays)

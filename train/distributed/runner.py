@@ -1,7 +1,7 @@
 """The compiled functions of a task on its devices: training steps, one by one or a chunk, and evaluation."""
 
 import functools
-from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import jax
@@ -10,15 +10,16 @@ from jax.sharding import NamedSharding
 
 from train import step
 from train.data import pipeline
-from train.data.pipeline import Batch, Resident
+from train.data.pipeline import Batch, Feed, Resident
 from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
 
 
 class Runner:
-    """The compiled functions of a task: `train` some steps, `evaluate` a set.
+    """The compiled functions of a task: `train` some steps of a feed, `evaluate` all of one.
 
-    `layout` says how the state lies on the devices (`Devices.layout`).
+    `chunk` is the most steps that one call of `train` is asked for. `layout` says how the state lies on
+    the devices (`Devices.layout`).
     """
 
     def __init__(self, task: step.Task, devices: Devices, chunk: int, layout: Any = None):
@@ -32,65 +33,61 @@ class Runner:
         whole = NamedSharding(devices.mesh, WHOLE)
         outputs = (whole if layout is None else layout, whole)
 
-        def train_step(state, data, row):
-            return step.train_step(task, state, pipeline.take(data, row))
+        def train_step(state, data, part):
+            return step.train_step(task, state, pipeline.take(data, part))
 
         def train_chunk(state, data, rows, count):
             return step.train_chunk(task, state, functools.partial(pipeline.take, data), rows, count)
 
-        def eval_step(params, stats, data, row, index):
-            return step.eval_step(task, params, stats, pipeline.take(data, row), index)
+        def eval_step(params, stats, data, part, index):
+            return step.eval_step(task, params, stats, pipeline.take(data, part), index)
 
-        def train_batch(state, batch):
-            return step.train_step(task, state, batch)
-
-        def eval_batch(params, stats, batch, index):
-            return step.eval_step(task, params, stats, batch, index)
-
-        self._train_batch = devices.compile(train_batch, batch=1, outputs=outputs, donate=(0,))
-        self._eval_batch = devices.compile(eval_batch, batch=2)
         self._train_step = devices.compile(train_step, batch=2, outputs=outputs, donate=(0,))
         self._train_chunk = devices.compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
         self._eval_step = devices.compile(eval_step, batch=3)
 
     def train(
-        self, state: TrainState, data: Resident | Iterator[Batch], rows: np.ndarray
+        self, state: TrainState, feed: Feed, count: int
     ) -> tuple[TrainState, list[dict[str, jax.Array]]]:
-        """The state after a step on each of `rows` (at most `chunk`), and the metrics, unread.
+        """The state after a step on each of the feed's next `count` batches, at most `chunk`, and the steps'
+        metrics, not yet read."""
+        parts = itertools.islice(feed.parts, count)
+        if self.scans and feed.resident is not None:
+            return self._scan(state, feed.resident, np.stack(list(parts)))
+        metrics = []
+        for part in parts:
+            state, one = self._train_step(state, feed.resident, self._placed(part))
+            metrics.append(one)
+            self._wait(one)
+        return state, metrics
 
-        `data` are the images on the device, or the batches of these rows, which come one by one.
-        """
-        if not (self.scans and isinstance(data, Resident)):
-            metrics = []
-            for row in rows:
-                if isinstance(data, Resident):
-                    state, one = self._train_step(state, data, self.devices.split(row))
-                else:
-                    state, one = self._train_batch(state, next(data))
-                metrics.append(one)
-                if self.waits:
-                    jax.block_until_ready(one)
-            return state, metrics
+    def evaluate(self, params: Values, stats: Values, feed: Feed) -> tuple[float, np.ndarray]:
+        """(loss added over all images, confusion matrix) of all the feed's batches."""
+        results = []
+        for i, part in enumerate(feed.parts):
+            one = self._eval_step(params, stats, feed.resident, self._placed(part), np.int32(i))
+            results.append(one)
+            self._wait(one)
+        results = jax.device_get(results)
+        loss = float(np.sum([one['loss'] for one in results], dtype=np.float64))
+        return loss, np.stack([one['confusion'] for one in results]).sum(axis=0, dtype=np.int64)
+
+    def _scan(
+        self, state: TrainState, resident: Resident, rows: np.ndarray
+    ) -> tuple[TrainState, list[dict[str, jax.Array]]]:
+        """The steps on `rows` as one loop on the devices."""
         padded = np.full((self.chunk, rows.shape[1]), -1, np.int32)
         padded[: len(rows)] = rows
-        state, stacked = self._train_chunk(state, data, self.devices.split(padded, axis=1), len(rows))
+        state, stacked = self._train_chunk(state, resident, self.devices.split(padded, axis=1), len(rows))
         return state, [jax.tree.map(lambda x: x[: len(rows)], stacked)]
 
-    def evaluate(
-        self, params: Values, stats: Values, data: Resident | Iterator[Batch], rows: np.ndarray
-    ) -> tuple[float, np.ndarray]:
-        """(loss added over all images, confusion matrix) of a set, its batches in order."""
-        parts = []
-        for i, row in enumerate(rows):
-            if isinstance(data, Resident):
-                parts.append(self._eval_step(params, stats, data, self.devices.split(row), np.int32(i)))
-            else:
-                parts.append(self._eval_batch(params, stats, next(data), np.int32(i)))
-            if self.waits:
-                jax.block_until_ready(parts[-1])
-        parts = jax.device_get(parts)
-        loss = float(np.sum([part['loss'] for part in parts], dtype=np.float64))
-        return loss, np.stack([part['confusion'] for part in parts]).sum(axis=0, dtype=np.int64)
+    def _placed(self, part: np.ndarray | Batch) -> Any:
+        """Image numbers go to the devices here; a streamed batch is there already."""
+        return part if isinstance(part, Batch) else self.devices.split(part)
+
+    def _wait(self, metrics: dict[str, jax.Array]) -> None:
+        if self.waits:
+            jax.block_until_ready(metrics)
 
 
 def read(metrics: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:

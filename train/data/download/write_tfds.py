@@ -5,11 +5,11 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import filelock
 import numpy as np
 from PIL import Image
 
 from flaxnets.errors import UserError
-from train.data.cache import locked
 from train.data.download.archives import OFFICIAL
 from train.data.download.fetch import check_reachable, fetch
 from train.data.download.progress import Progress, bars
@@ -33,7 +33,7 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{data_dir} cannot be made ({error})') from error
-    with locked(data_dir / f'.{builder.name}.lock'):
+    with filelock.FileLock(data_dir / f'.{builder.name}.lock'):
         if not folder.exists():
             _encode_without_tensorflow(builder.info.features)
             with _one_line(name):

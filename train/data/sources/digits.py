@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.data.imageset import held_out
+from train.data.selection import held_out
 from train.data.sources.records import Records
 
 TEST_FRACTION = 0.2

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from flaxnets.errors import UserError
-from train.data.imageset import decode
+from train.data.decode import decode
 from train.data.sources.records import Records, files_version
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.webp'}

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from flaxnets.errors import UserError
-from train.data.imageset import ImageSet, fit
+from train.data.decode import fit
+from train.data.imageset import ImageSet
 
 
 @dataclasses.dataclass(frozen=True)

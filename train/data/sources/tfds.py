@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flaxnets.errors import UserError
-from train.data.imageset import decode
+from train.data.decode import decode
 from train.data.sources.names import CLASS_NAMES
 from train.data.sources.records import Records, files_version
 

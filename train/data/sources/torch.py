@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from flaxnets.errors import UserError
-from train.data.imageset import ImageSet, from_picture, sides
+from train.data.decode import from_picture, sides
+from train.data.imageset import ImageSet
 from train.data.sources.records import Records, in_memory
 
 

@@ -1,0 +1,48 @@
+"""Timing two things fairly on a busy machine, and what machine it is."""
+
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from train.distributed.devices import Devices
+
+
+def alternate(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """{name: seconds of each round}, the functions called in turns after one call that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for round_ in range(rounds + 1):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            if round_:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def rate(count: int, seconds: Sequence[float]) -> float:
+    """`count` a second, in the median round."""
+    return count / statistics.median(seconds)
+
+
+def hardware() -> dict[str, Any]:
+    """What the numbers were measured on, and how busy it was."""
+    from train.checkpointing.checkpoints import versions
+    from train.distributed import memory
+
+    try:
+        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+        processor = next(line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {
+        'processor': processor,
+        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'available_memory': memory.available(),
+        'device': Devices.create('single').describe(),
+        'load_average': os.getloadavg()[0],
+        'versions': versions(),
+    }
