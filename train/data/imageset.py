@@ -120,7 +120,7 @@ def checksum(
 ) -> str:
     """SHA-256, hex, of images, labels and class names.
 
-    `blocks` are the images [N, H, W, C] in parts, contiguous arrays or their bytes; `labels` are read after them.
+    `blocks` are the images [N, H, W, C] in parts, contiguous arrays or bytes; `labels` are read after them.
     """
     digest = hashlib.sha256()
     for block in blocks:
