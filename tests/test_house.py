@@ -41,6 +41,7 @@ train.cli
 train.torch_reference
 train.benchmarks
 train.models
+train.reproduction
 """
 RANK = {name: rank for rank, line in enumerate(ORDER.split('\n')) for name in line.split()}
 

@@ -1,0 +1,161 @@
+"""The documents' experiments: configs with overrides, and the figures they are to reproduce.
+
+A suite is a list of experiments. `choice` says what the document leaves open and is chosen here;
+`variation_of` marks the same experiment under another choice: `--variations` runs those too, and the tables
+show both. `needs_weights` marks those that start from weights which only the user can give.
+"""
+
+import dataclasses
+import fnmatch
+from typing import Any
+
+from flaxnets import registry
+from flaxnets.errors import UserError
+from train.reproduction import published
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run of a document: `config` as on the command line, and what the document says came of it."""
+
+    name: str
+    config: str
+    published: dict[str, Any]
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    choice: str = ''
+    variation_of: str = ''
+    needs_weights: bool = False
+
+    @property
+    def suite(self) -> str:
+        """The suite it belongs to."""
+        return self.name.partition('/')[0]
+
+
+CONVNN = [
+    Experiment(
+        f'convnn/{run["model"]}-{run["num_layers"]}',
+        f'configs/convnn.py:model={run["model"]},layers={run["num_layers"]}',
+        published.figures(run, published.document('convnn_cifar10')['recipe']),
+    )
+    for run in published.document('convnn_cifar10')['runs']
+]
+
+_BATCH_NORM = published.find('block_cnn_cifar10', blocks=10, batch_norm=True)
+BLOCK_CNN = [
+    *(
+        Experiment(
+            f'block_cnn/{blocks}',
+            f'configs/block_cnn.py:blocks={blocks}',
+            published.find('block_cnn_cifar10', blocks=blocks, batch_norm=False),
+        )
+        for blocks in (2, 4, 6, 8, 10)
+    ),
+    Experiment('block_cnn/10-batch-norm', 'configs/block_cnn.py:blocks=10,batch_norm', _BATCH_NORM),
+    Experiment(
+        'block_cnn/10-batch-norm-both-halves',
+        'configs/block_cnn.py:blocks=10,batch_norm,both_halves',
+        _BATCH_NORM,
+        choice="both convolutions of a block work; in the document's code one does",
+        variation_of='block_cnn/10-batch-norm',
+    ),
+]
+
+EXPERT_CNN = [
+    Experiment(
+        'expert_cnn/8-blocks',
+        'configs/expert_cnn.py',
+        published.find('expert_cnn_cifar10'),
+        choice='batch 128, crop with padding 4, flip: not stated',
+    )
+]
+
+VIT = [
+    Experiment(
+        f'vit/{position}-{activation}',
+        f'configs/vit.py:position={position},activation={activation}',
+        published.find('vit_cifar10_even', position=position, activation=activation),
+        choice='' if position == 'cosine' else 'the table starts normal, deviation 0.02: not stated',
+    )
+    for position in ('cosine', 'learned')
+    for activation in ('relu', 'tanh', 'gelu')
+]
+
+_OPEN = 'Adam 1e-4, batch 32, crop without padding: not stated'
+_PROFILED = [
+    Experiment(
+        f'profiled/{model}{"-pruned" if pruned else ""}',
+        f'configs/{model}.py{":pruned" if pruned else ""}',
+        published.find('profiled_cifar10', model=model, pruned=pruned),
+        choice=_OPEN if model == 'profiled_cnn' else f'from ImageNet weights; {_OPEN}',
+        needs_weights=model == 'vgg16',
+    )
+    for model in ('profiled_cnn', 'vgg16')
+    for pruned in (False, True)
+]
+PROFILED = [
+    *_PROFILED,
+    *(
+        dataclasses.replace(
+            experiment,
+            name=f'{experiment.name}-from-scratch',
+            choice='from random values, where the document most likely starts from ImageNet weights',
+            variation_of=experiment.name,
+            needs_weights=False,
+        )
+        for experiment in _PROFILED
+        if experiment.needs_weights
+    ),
+    Experiment(
+        'profiled/profiled_cnn-padding-4',
+        'configs/profiled_cnn.py:crop',
+        _PROFILED[0].published,
+        choice='crop with padding 4',
+        variation_of='profiled/profiled_cnn',
+    ),
+]
+
+MNIST = [
+    Experiment(
+        f'mnist/{run["exercise"]}',
+        f'configs/mnist.py:exercise={run["exercise"]}',
+        published.find('mnist', exercise=run['exercise']),
+    )
+    for run in published.document('mnist')['runs']
+]
+
+SUITES: dict[str, list[Experiment]] = {
+    'convnn': CONVNN,
+    'block_cnn': BLOCK_CNN,
+    'expert_cnn': EXPERT_CNN,
+    'vit': VIT,
+    'profiled': PROFILED,
+    'mnist': MNIST,
+}
+EXPERIMENTS = {experiment.name: experiment for suite in SUITES.values() for experiment in suite}
+
+
+def select(
+    suite: str, only: str = '', *, variations: bool = False, weights: bool = False
+) -> list[Experiment]:
+    """A suite's experiments, or 'all'; `only` is a shell pattern for the part after the suite's name.
+
+    Without `weights`, those that need them stand aside for their variations from random values.
+
+    Raises:
+        UserError: an unknown suite, or a pattern that matches nothing.
+    """
+    if suite != 'all' and suite not in SUITES:
+        raise UserError(f'suite: there is no {suite!r}. {registry.near(suite, [*SUITES, "all"])}')
+    there = [e for e in EXPERIMENTS.values() if suite in ('all', e.suite)]
+    instead = {e.name for e in there if e.needs_weights and not weights}
+    there = [
+        e
+        for e in there
+        if e.name not in instead and (variations or not e.variation_of or e.variation_of in instead)
+    ]
+    chosen = [e for e in there if fnmatch.fnmatchcase(e.name.partition('/')[2], only or '*')]
+    if not chosen:
+        names = [e.name.partition('/')[2] for e in there]
+        raise UserError(f'--only: {only!r} matches none of {suite}. {registry.near(only, names)}')
+    return chosen
