@@ -1,4 +1,4 @@
-# Two commands: `make train` and `make test`. Each sets up .venv by itself and is quick the second time.
+# Two commands: `make train` and `make test`. Both set up .venv first; the second time they are quick.
 #   make train CONFIG=configs/branching_attn.py:layers=4 ARGS="--config.epochs=5 --workdir runs/mine"
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ CONFIG ?= configs/branching_attn.py:digits
 ARGS ?=
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-# The pinned versions are Python 3.11's; newer Pythons take what pyproject.toml allows.
+# The pinned versions are for Python 3.11; newer Pythons use what pyproject.toml allows.
 PINS = $(shell $(VENV)/bin/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
 
 .PHONY: train test soak fuzz lint clean
@@ -17,7 +17,7 @@ train: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
 
-# The long versions of tests/test_reliability.py and tests/test_fuzz.py; docs/reliability.md notes the figures.
+# Longer versions of test_reliability.py and test_fuzz.py; docs/reliability.md has the results.
 soak: $(VENV)/installed-test
 	SOAK_KILLS=20 SOAK_STEPS=2000 $(VENV)/bin/python -m pytest -s tests/test_reliability.py $(ARGS)
 

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Trains on several machines under SLURM, one process for each GPU, and goes on where the time limit stops it.
+# Trains on several machines under SLURM, one process for each GPU, and continues after the time limit.
 #
 #   sbatch examples/slurm.sh --config configs/vgg16.py --config.data.batch_size=4096
 #
-# The workdir must lie on a file system that all the machines share. Change the numbers to your cluster's.
+# The workdir must be on a file system that all machines share. Change the numbers to those of your cluster.
 #SBATCH --job-name=flaxnets
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -13,16 +13,16 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=slurm-%j.out
-# Two minutes before the limit every process hears SIGTERM, saves what it has and exits with 143.
+# Two minutes before the limit every process gets SIGTERM, saves its state and exits with 143.
 #SBATCH --signal=TERM@120
-# Not --gpus-per-task: JAX takes the GPU that SLURM_LOCALID numbers, and so must see all of the machine's.
+# Not --gpus-per-task: JAX uses the GPU with the number SLURM_LOCALID, so it must see all GPUs of the machine.
 
 set -uo pipefail
-# The job's number stays when it is requeued, and with it the folder that it continues from.
+# A requeued job has the same number, and so continues in the same folder.
 workdir=${WORKDIR:-runs/slurm-$SLURM_JOB_ID}
 python=${PYTHON:-.venv/bin/python}
 
-# Where one process fails, srun ends the others at once.
+# If one process fails, srun ends the others at once.
 srun --kill-on-bad-exit=1 "$python" -u -m train --workdir "$workdir" "$@"
 code=$?
 if [ "$code" -eq 143 ]; then
