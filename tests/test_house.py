@@ -75,21 +75,11 @@ def packages(path, **kwargs):
     return {name.split('.')[0] for name in imports(path, **kwargs)}
 
 
-# To be mended: imports that still go the wrong way.
-PENDING = {
-    ('train.benchmarks.data', 'train.benchmark'),
-    ('train.data.sources.locate', 'train.data.download.archives'),
-    ('train.data.sources.locate', 'train.data.download.write_tfds'),
-}
-
-
 def edges() -> Iterator[tuple[str, str]]:
     """Every import between files of ours. `from package import module` is one of the module."""
     for importer, path in MODULES.items():
         names = imports(path) & set(MODULES)
         for imported in names:
-            if (importer, imported) in PENDING:
-                continue
             if not any(name.startswith(imported + '.') for name in names):
                 yield importer, imported
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from train import cli
+from train.data import locate
 from train.data.download import write_tfds
-from train.data.sources import locate
 
 
 def main(argv: Sequence[str]) -> None:

@@ -20,10 +20,9 @@ from train import config as options
 from train import data, experiment, state, step
 from train.benchmarks import preview, sample
 from train.benchmarks.timing import alternate, rate
-from train.data import pipeline
+from train.data import locate, pipeline
 from train.data.imageset import ImageSet
 from train.data.pipeline import Batch, Feed, OnDevice
-from train.data.sources import locate
 from train.data.sources.records import Source, in_memory
 from train.data.stream import Stream
 from train.distributed.devices import Devices

@@ -2,7 +2,7 @@
 
     config.data
       -> a source        sources/: a TFDS directory, torchvision's files, a folder, PyTorch, the digits;
-                         `locate.find` says which, and download/ fetches what is nowhere
+                         `locate.py` says which, and download/ fetches what is nowhere
       -> decoded once    sources/records.py and decode.py: pixels of one size and one number of channels
       -> one array       cache.py: a file of each stored split, hashed once, mapped into memory afterwards
       -> one selection   selection.py, splits.py: split, classes and limit become one array of indices

@@ -10,8 +10,8 @@ from flaxnets.errors import UserError
 from train.data.cache import cache_folder, decoded_once
 from train.data.decode import sides
 from train.data.imageset import ImageSet
+from train.data.locate import find
 from train.data.selection import held_out, of_classes, stratified
-from train.data.sources.locate import find
 from train.data.sources.records import Source
 
 SPLITS = ('train', 'validation', 'test')
