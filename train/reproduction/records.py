@@ -172,9 +172,9 @@ def images(workdir: pathlib.Path, name: str) -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     """The processor and how many of its cores this process may use."""
-    from train import benchmark
+    from train.benchmarks import timing
 
-    found = benchmark.hardware()
+    found = timing.hardware()
     return {key: found[key] for key in ('processor', 'cores')}
 
 
