@@ -45,3 +45,9 @@ def test_splits_loaded_together_are_those_loaded_alone():
     for split, images in together.items():
         assert images.split == split
         assert images.fingerprint == data.load(chosen, split).fingerprint
+
+
+@pytest.mark.parametrize(('test_limit', 'size'), [(0, 30), (12, 12)])
+def test_the_test_split_may_have_a_limit_of_its_own(test_limit, size):
+    splits = data.load_splits(config(limit=30, test_limit=test_limit), ['train', 'test'])
+    assert {split: len(images) for split, images in splits.items()} == {'train': 30, 'test': size}

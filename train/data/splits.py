@@ -24,8 +24,8 @@ def load(data: Any, split: str, *, seed: int = 0) -> ImageSet:
     'validation' is the stratified share `data.validation` of the training images, drawn by `seed`; with 0
     it is the set's own validation split. A set without a test split is tested on its own validation
     split, else on a stratified fifth of its training images that nothing configures. Labels count
-    through `data.classes` in the order given there. `data.limit` keeps so many images, each class in
-    proportion, the same whatever the seed.
+    through `data.classes` in the order given there. `data.limit`, for test images `data.test_limit` where
+    it is set, keeps so many images, each class in proportion, the same whatever the seed.
     """
     return load_splits(data, [split], seed=seed)[split]
 
@@ -91,8 +91,9 @@ def _chosen(images: ImageSet, has: tuple[str, ...], data: Any, split: str, seed:
     if data.classes:
         kept, labels, names = of_classes(labels, names, data.classes)
         indices = indices[kept]
-    if 0 < data.limit < len(indices):
-        kept = stratified(labels, data.limit)
+    limit = (data.test_limit if split == 'test' else 0) or data.limit
+    if 0 < limit < len(indices):
+        kept = stratified(labels, limit)
         indices, labels = indices[kept], labels[kept]
     if not len(indices):
         raise UserError(f'{data.name} {split}: no image is left; check --config.data.classes and .validation')
