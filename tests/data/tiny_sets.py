@@ -20,7 +20,7 @@ def config(**chosen):
     """What `load` reads of config.data."""
     defaults = {
         'name': 'digits', 'source': 'auto', 'data_dir': '', 'download': False, 'classes': (),
-        'image_size': (), 'channels': 0, 'validation': 0.0, 'limit': 0, 'cache_dir': '',
+        'image_size': (), 'channels': 0, 'validation': 0.0, 'limit': 0, 'test_limit': 0, 'cache_dir': '',
     }  # fmt: skip
     return types.SimpleNamespace(
         **{k: str(v) if k.endswith('_dir') else v for k, v in (defaults | chosen).items()}
