@@ -24,7 +24,8 @@ from flaxnets import interop
 from flaxnets.errors import UserError
 from train import cli
 from train import config as options
-from train.data.sources.torchvision import CifarPickles, IdxFiles
+from train.data.sources.cifar import CifarPickles
+from train.data.sources.idx import IdxFiles
 
 EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', '0'))
 MEMORY = 6 * 2**30

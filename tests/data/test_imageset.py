@@ -9,7 +9,10 @@ import pytest
 import tiny_sets
 from tiny_sets import config
 
+from flaxnets.errors import UserError
 from train import data
+from train.checkpointing import resume
+from train.checkpointing.checkpoints import versions
 from train.data import imageset
 from train.data.imageset import ImageSet
 
@@ -86,6 +89,22 @@ def test_the_fingerprints_of_older_checkpoints_still_match(part):
         assert in_memory(images).matches(old)
         assert not images.take(np.arange(5)).matches(old)
         assert not images.matches(old[::-1])
+
+
+def test_a_checkpoint_of_another_limit_is_refused_and_says_why():
+    """Before fingerprints had a format, data.limit took the first images."""
+    whole = data.load(config(), 'train')
+    first = in_memory(whole.take(np.arange(20)))
+    meta = {'data': {'train': first.sha256[:16]}, 'config': {'data': {'limit': 20}}, 'versions': versions()}
+    assert resume.match_data(meta, {'train': first}, 3) == []
+    now = {'train': data.load(config(limit=20), 'train')}
+    with pytest.raises(
+        UserError, match=r'since checkpoint 3: train \(\w+ there, 2:\w+ now\); data.limit took'
+    ):
+        resume.match_data(meta, now, 3)
+    meta['config']['data']['limit'] = 0
+    with pytest.raises(UserError, match=r'now\); bring the old ones back'):
+        resume.match_data(meta, now, 3)
 
 
 def test_a_pickled_set_names_its_file(part):

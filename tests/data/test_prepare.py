@@ -79,7 +79,7 @@ def tar(members):
     return file.getvalue()
 
 
-def cifar_members(held, label_bytes=1):
+def cifar_members(given, label_bytes=1):
     """The binary version's files."""
 
     def rows(images, labels):
@@ -91,15 +91,15 @@ def cifar_members(held, label_bytes=1):
 
     if label_bytes == 2:
         return {
-            'cifar-100-binary/train.bin': rows(*held['train']),
-            'cifar-100-binary/test.bin': rows(*held['test']),
+            'cifar-100-binary/train.bin': rows(*given['train']),
+            'cifar-100-binary/test.bin': rows(*given['test']),
             'cifar-100-binary/coarse_label_names.txt': b''.join(b'coarse_%d\n' % i for i in range(20)),
             'cifar-100-binary/fine_label_names.txt': b''.join(b'fine_%d\n' % i for i in range(100)),
         }
-    images, labels = held['train']
+    images, labels = given['train']
     folder = 'cifar-10-batches-bin'
     members = {f'{folder}/data_batch_{i + 1}.bin': rows(images[i::5], labels[i::5]) for i in range(5)}
-    members[f'{folder}/test_batch.bin'] = rows(*held['test'])
+    members[f'{folder}/test_batch.bin'] = rows(*given['test'])
     members[f'{folder}/batches.meta.txt'] = '\n'.join([*tiny_sets.CIFAR10, '']).encode()
     return members
 
@@ -118,11 +118,11 @@ def publish(server, monkeypatch):
     return publish
 
 
-def idx_files(held):
+def idx_files(given):
     return {
         f'{stem}-{kind}-ubyte.gz': gzip.compress(tiny_sets.idx(array))
         for split, stem in (('train', 'train'), ('test', 't10k'))
-        for kind, array in (('images-idx3', held[split][0][..., 0]), ('labels-idx1', held[split][1]))
+        for kind, array in (('images-idx3', given[split][0][..., 0]), ('labels-idx1', given[split][1]))
     }
 
 
@@ -149,11 +149,11 @@ def test_cifar10_is_what_tfds_reads(publish, cifar, tmp_path, capsys):
 
 
 def test_cifar100(publish, tmp_path):
-    held = tiny_sets.arrays(classes=100, counts={'train': 100, 'test': 100})
-    publish('cifar100', {'cifar-100-binary.tar.gz': tar(cifar_members(held, label_bytes=2))})
+    given = tiny_sets.arrays(classes=100, counts={'train': 100, 'test': 100})
+    publish('cifar100', {'cifar-100-binary.tar.gz': tar(cifar_members(given, label_bytes=2))})
     write_tfds.prepare('cifar100', tmp_path)
     _, examples = official_reader('cifar100', tmp_path, 'test')
-    assert as_set([e['image'] for e in examples], [e['label'] for e in examples]) == as_set(*held['test'])
+    assert as_set([e['image'] for e in examples], [e['label'] for e in examples]) == as_set(*given['test'])
     assert all(e['coarse_label'] == e['label'] // 5 for e in examples)
     images = data.load(config(name='cifar100', data_dir=tmp_path), 'test')
     assert images.class_names[7] == 'fine_7'
@@ -276,7 +276,7 @@ FOLDER = 'cifar-10-batches-bin'
     [
         (
             {f'{FOLDER}/data_batch_3.bin': b'\x0a' + b'x' * 3072},
-            r'data_batch_3\.bin\): label 10 is not in 0\.\.9',
+            r'data_batch_3\.bin\): label 10 of image 0 is not in 0\.\.9',
         ),
         (
             {f'{FOLDER}/data_batch_3.bin': b'\x01' + b'x' * 3071},
@@ -313,7 +313,7 @@ def test_sets_of_tfds_without_tensorflow(tmp_path):
     """Where TFDS's code for a set yields arrays, they are encoded here."""
     import tensorflow_datasets as tfds
 
-    held = tiny_sets.arrays((6, 5, 3))
+    given = tiny_sets.arrays((6, 5, 3))
 
     class TinyTestSet(tfds.core.GeneratorBasedBuilder):
         """A set of another's making."""
@@ -328,11 +328,11 @@ def test_sets_of_tfds_without_tensorflow(tmp_path):
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, _):
-            return {split: self._generate_examples(split) for split in held}
+            return {split: self._generate_examples(split) for split in given}
 
         def _generate_examples(self, split):
-            for i, (image, label) in enumerate(zip(*held[split], strict=True)):
+            for i, (image, label) in enumerate(zip(*given[split], strict=True)):
                 yield i, {'picture': image, 'kind': label}
 
     images = data.load(config(name='tiny_test_set', data_dir=tmp_path, download=True), 'train')
-    assert as_set(images.images, images.labels) == as_set(*held['train'])
+    assert as_set(images.images, images.labels) == as_set(*given['train'])

@@ -55,12 +55,12 @@ def test_mnist_from_tfds_is_grey(mnist, tmp_path):
 
 
 def test_cifar100_pickles(tmp_path):
-    held = tiny_sets.arrays(classes=20)
+    given = tiny_sets.arrays(classes=20)
     names = tuple(f'class_{i}' for i in range(20))
-    tiny_sets.write_cifar100(held, tmp_path, names)
+    tiny_sets.write_cifar100(given, tmp_path, names)
     images = data.load(config(name='cifar100', data_dir=tmp_path), 'train')
     assert images.class_names == names
-    assert as_set(images.images, images.labels) == as_set(*held['train'])
+    assert as_set(images.images, images.labels) == as_set(*given['train'])
 
 
 def test_pickles_written_by_python_3(cifar, tmp_path):
@@ -97,7 +97,7 @@ def test_configs_of_a_tfds_set(cifar_places, tmp_path):
         assert find_directory(tmp_path, f'cifar10/{name}') == folder
         if name == 'one':
             assert find_directory(tmp_path, 'cifar10') == folder
-    with pytest.raises(UserError, match='holds the configs one, two; choose one with'):
+    with pytest.raises(UserError, match='contains the configs one, two; choose one with'):
         find_directory(tmp_path, 'cifar10')
 
 
@@ -231,7 +231,7 @@ def test_missing_data_say_where_they_were_looked_for(cifar_places, monkeypatch, 
         data.load(config(name='cifar100', data_dir=cifar_places['torch']), 'train')
     line = str(error.value)
     assert '\n' not in line
-    assert f'cifar100 was not found in {cifar_places["torch"]} (holds cifar10)' in line
+    assert f'cifar100 was not found in {cifar_places["torch"]} (contains cifar10)' in line
     assert '--config.data.data_dir=DIR' in line
     assert "python -m train --config configs/branching_attn.py:layers=4,digits '--workdir=x y'" in line
     monkeypatch.setattr(sys, 'argv', ['notebook'])
@@ -254,13 +254,13 @@ def test_without_network_the_message_comes_within_seconds(monkeypatch, tmp_path)
 def test_another_set_than_the_one_named(cifar_places, mnist, tmp_path):
     version = next((cifar_places['tfds'] / 'cifar10').iterdir())
     with pytest.raises(
-        UserError, match=r"holds the TFDS set 'cifar10', not 'mnist'; set --config.data.name=cifar10"
+        UserError, match=r"contains the TFDS set 'cifar10', not 'mnist'; set --config.data.name=cifar10"
     ):
         data.load(config(name='mnist', data_dir=version), 'train')
-    with pytest.raises(UserError, match='holds cifar10, not cifar100'):
+    with pytest.raises(UserError, match='contains cifar10, not cifar100'):
         data.load(config(name='cifar100', data_dir=cifar_places['torch'] / 'cifar-10-batches-py'), 'train')
     folder = tiny_sets.write_idx(mnist, tmp_path / 'FashionMNIST' / 'raw')
-    with pytest.raises(UserError, match='holds fashion_mnist, not mnist'):
+    with pytest.raises(UserError, match='contains fashion_mnist, not mnist'):
         data.load(config(name='mnist', data_dir=folder), 'train')
 
 
@@ -269,7 +269,7 @@ def test_another_set_than_the_one_named(cifar_places, mnist, tmp_path):
     [
         ({'source': 'tensorflow'}, 'data.source: expected one of auto'),
         ({'source': 'embedded', 'name': 'mnist'}, 'has only digits'),
-        ({'source': 'folder', 'name': 'mine'}, r'holds CLASS/\*\.png'),
+        ({'source': 'folder', 'name': 'mine'}, r'contains CLASS/\*\.png'),
     ],
 )
 def test_wrong_sources(chosen, message):

@@ -21,6 +21,7 @@ from train.data.imageset import ImageSet
 from train.data.pipeline import Resident
 from train.data.stream import HostBatches, Stream
 from train.distributed import memory
+from train.distributed.runner import Runner
 from train.reporting import console
 
 
@@ -82,6 +83,19 @@ def test_a_stream_resumes_within_an_epoch_and_dropout_draws_the_same(tmp_path, c
     train.run(config, tmp_path / 'parts')
     assert 'resumed at step 3 of 8' in capsys.readouterr().out
     assert_same_end(tmp_path / 'device', tmp_path / 'parts')
+
+
+def test_chunks_in_a_loop_on_the_device_train_the_same(tmp_path, monkeypatch):
+    """As on an accelerator; a stream goes step by step there, too."""
+    train.run(small(augmented(tmp_path, 'device')), tmp_path / 'steps')
+    monkeypatch.setattr(Runner, 'scans', property(lambda _: True, lambda *_: None), raising=False)
+    for placement in ('device', 'stream'):
+        train.run(small(augmented(tmp_path, placement)), tmp_path / placement)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+            left_behind(tmp_path / placement)[1]['params'],
+            left_behind(tmp_path / 'steps')[1]['params'],
+        )
 
 
 @pytest.mark.parametrize('parallel', ['jit', 'pmap'])

@@ -188,7 +188,7 @@ def measure_step(config: options.ConfigDict, images: ImageSet, rounds: int) -> d
 
 
 def measure_memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """What the whole set takes on the device, and what is held while it is decoded: each in a new process."""
+    """What the whole set takes on the device, and the most memory while it is decoded, in a process each."""
     results = {}
     for what in ('resident', 'decode'):
         command = [sys.executable, '-m', 'train.benchmarks.memory', what, args.name, args.data_dir]

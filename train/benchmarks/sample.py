@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from train.data.imageset import ImageSet
-from train.data.sources.torchvision import CifarPickles
+from train.data.sources.cifar import CifarPickles
 
 ARRAY_RECORD, TF_RECORD = 'TFDS, ArrayRecord', 'TFDS, TFRecord'
 FOLDER, TORCHVISION = 'folder of PNG files', "torchvision's files"

@@ -9,11 +9,12 @@ from typing import Any
 from flaxnets.errors import UserError
 from train.data.download import write_tfds
 from train.data.download.archives import OFFICIAL
+from train.data.sources.cifar import CifarPickles
 from train.data.sources.digits import EmbeddedDigits
+from train.data.sources.idx import IdxFiles
 from train.data.sources.image_folder import ImageFolder
 from train.data.sources.records import Source
 from train.data.sources.tfds import TfdsDirectory, find_directory
-from train.data.sources.torchvision import CifarPickles, IdxFiles
 
 SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
 
@@ -74,27 +75,27 @@ def _check_not_another(root: pathlib.Path, name: str) -> None:
     for other, folder in folders.items():
         if other != name and root.resolve().as_posix().endswith('/' + folder):
             raise UserError(
-                f'{root} holds {other}, not {name}; set --config.data.name={other} '
+                f'{root} contains {other}, not {name}; set --config.data.name={other} '
                 'or point --config.data.data_dir elsewhere'
             )
 
 
 def _described(root: pathlib.Path) -> str:
-    """The folder and what it does hold."""
+    """The folder and which sets are in it."""
     if not root.is_dir():
         return f'{root.absolute()} (no such folder)'
-    held = {path.parent.parent.name for path in root.glob('*/*/dataset_info.json')}
-    held |= {
+    found = {path.parent.parent.name for path in root.glob('*/*/dataset_info.json')}
+    found |= {
         name
         for kind in (CifarPickles, IdxFiles)
         for name, folder in kind.FOLDERS.items()
         if (root / folder).is_dir()
     }
-    return f'{root.absolute()} (holds {", ".join(sorted(held)) or "no data set"})'
+    return f'{root.absolute()} (contains {", ".join(sorted(found)) or "no data set"})'
 
 
 def _ways_out(data: Any) -> str:
-    layout = ' that holds CLASS/*.png or train/CLASS/*.png' if data.source == 'folder' else ''
+    layout = ' that contains CLASS/*.png or train/CLASS/*.png' if data.source == 'folder' else ''
     return (
         f'point to it with --config.data.data_dir=DIR{layout}, '
         f'or train on the embedded digits: {_with_digits()}'

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from train.data.sources.torchvision import CifarPickles
+from train.data.sources.cifar import CifarPickles
 
 
 class Augmented(Dataset):

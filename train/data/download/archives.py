@@ -7,12 +7,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from flaxnets.errors import UserError
 from train.data.download.fetch import Archive
+from train.data.sources.cifar import read_binary
+from train.data.sources.idx import read_idx
 from train.data.sources.names import CLASS_NAMES
-from train.data.sources.torchvision import read_idx
 
 Examples = Iterator[dict[str, Any]]
 
@@ -42,13 +41,15 @@ def cifar(folder: str, splits: dict[str, list[str]], labels: dict[str, str]) -> 
             for key, name in labels.items()
         }
 
+        classes = [len(known) for known in names.values()]
+
         def examples(split: str) -> Examples:
             index = 0
             for name in splits[split]:
-                for row in _rows(members[f'{folder}/{name}'], list(names.values()), f'{files[0]} ({name})'):
-                    pixels = row[len(labels) :].reshape(3, 32, 32).transpose(1, 2, 0)
-                    numbers = dict(zip(labels, map(int, row), strict=False))
-                    yield {'id': f'{split}_{index:05d}', 'image': pixels, **numbers}
+                parsed = read_binary(members[f'{folder}/{name}'], classes, f'{files[0]} ({name})')
+                for image, numbers in zip(*parsed, strict=True):
+                    each = dict(zip(names, numbers.tolist(), strict=True))
+                    yield {'id': f'{split}_{index:05d}', 'image': image, **each}
                     index += 1
 
         return names, {split: examples(split) for split in splits}
@@ -56,23 +57,9 @@ def cifar(folder: str, splits: dict[str, list[str]], labels: dict[str, str]) -> 
     return read
 
 
-def _rows(data: bytes, names: list[list[str]], where: str) -> np.ndarray:
-    """[N, labels + 3072] uint8, the labels in range."""
-    width = len(names) + 3072
-    if not data or len(data) % width:
-        raise UserError(
-            f'{where}: expected rows of {width} bytes, got {len(data)} bytes; delete it and run again'
-        )
-    rows = np.frombuffer(data, np.uint8).reshape(-1, width)
-    for i, known in enumerate(names):
-        if rows[:, i].max() >= len(known):
-            raise UserError(f'{where}: label {rows[:, i].max()} is not in 0..{len(known) - 1}; delete it')
-    return rows
-
-
 def tar_members(file: pathlib.Path, names: list[str]) -> dict[str, bytes]:
-    """The contents of the regular files `names` in a gzipped tar. Nothing is extracted: whatever else
-    an archive holds, and wherever that wants to go, is not looked at."""
+    """The contents of the regular files `names` in a gzipped tar. Nothing is extracted: other members,
+    such as links and paths that leave the folder, are passed over."""
     try:
         with tarfile.open(file, 'r:gz') as archive:
             found = {}

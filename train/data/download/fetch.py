@@ -39,7 +39,7 @@ def fetch(
     """The archive as a verified file in `folder`: the one that is there, or downloaded.
 
     Bytes arrive in `<name>.part`, which a later call continues with an HTTP range; the file gets its name
-    when its SHA-256 is right. Raises UserError where it does not all come, or is another file.
+    when its SHA-256 is the published one. Raises UserError where not all bytes come, or other ones.
     """
     file = folder / archive.file_name
     if file.exists() and _sha256(file) == archive.sha256:
@@ -56,7 +56,7 @@ def fetch(
         part.unlink()
         raise UserError(
             f'{archive.url}: expected SHA-256 {archive.sha256[:16]}..., got {found[:16]}...; '
-            f'try again later, or put the right file at {file}'
+            f'try again later, or put the published file at {file}'
         )
     part.replace(file)
     return file

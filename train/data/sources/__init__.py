@@ -1,1 +1,1 @@
-"""Places that hold images: each names its splits and gives decoded records."""
+"""Where images come from: each source names its splits and gives decoded records."""

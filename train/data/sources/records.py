@@ -1,4 +1,4 @@
-"""What every place that holds images looks like to `load`: named splits of decoded records."""
+"""What every source of images looks like to `load`: named splits of decoded records."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,8 @@ from flaxnets.errors import UserError
 from train.data.decode import fit
 from train.data.imageset import ImageSet
 
+FETCH_AGAIN = 'delete it and fetch the data set again'
+
 
 @dataclasses.dataclass(frozen=True)
 class Records:
@@ -24,7 +26,7 @@ class Records:
 
 
 class Source(Protocol):
-    """A place that holds an image set: a TFDS directory, torchvision's files, a folder of images."""
+    """Where an image set comes from: a TFDS directory, torchvision's files, a folder of images."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -53,7 +55,7 @@ def check_labels(labels: np.ndarray, classes: int, file: str) -> None:
     if len(wrong):
         raise UserError(
             f'{file}: label {labels[wrong[0]]} of image {wrong[0]} is not in 0..{classes - 1}; '
-            'the file is damaged or holds another data set: fetch it again'
+            'the file is damaged or of another data set: fetch it again'
         )
 
 

@@ -23,11 +23,11 @@ class TfdsDirectory:
     def __init__(self, folder: pathlib.Path, name: str):
         self.folder = folder
         self.name = name
-        held = _held_name(folder)
-        if held != name.split('/')[0]:
+        found = _name_of(folder)
+        if found != name.split('/')[0]:
             raise UserError(
-                f'{folder} holds the TFDS set {held!r}, not {name!r}; '
-                f'set --config.data.name={held} or point --config.data.data_dir elsewhere'
+                f'{folder} contains the TFDS set {found!r}, not {name!r}; '
+                f'set --config.data.name={found} or point --config.data.data_dir elsewhere'
             )
 
     @functools.cached_property
@@ -141,17 +141,17 @@ def find_directory(root: pathlib.Path, name: str) -> pathlib.Path | None:
             configs = sorted({path.parent.name for path in found if path.parent.parent.name == name})
             if len(configs) > 1:
                 raise UserError(
-                    f'{folder} holds the configs {", ".join(configs)}; '
+                    f'{folder} contains the configs {", ".join(configs)}; '
                     f'choose one with --config.data.name={name}/{configs[0]}'
                 )
             found = found if folder.name == name else []
-        found = [path for path in found if _held_name(path) == name.split('/')[0]]
+        found = [path for path in found if _name_of(path) == name.split('/')[0]]
         if found:
             return max(found, key=lambda path: [int(part) for part in re.findall(r'\d+', path.name)])
     return None
 
 
-def _held_name(folder: pathlib.Path) -> str:
+def _name_of(folder: pathlib.Path) -> str:
     file = folder / 'dataset_info.json'
     try:
         return json.loads(file.read_text())['name']
