@@ -58,7 +58,9 @@ OPTIONS: dict[str, Option] = {
     'data.classes': Option((), 'the classes to keep, numbers or names; empty: all'),
     'data.image_size': Option((), 'side, or (height, width), to resize to; empty: as stored'),
     'data.channels': Option(0, '1 or 3; 0: as stored', (0, 1, 3)),
-    'data.limit': Option(0, 'keep only so many images of each split, each class in proportion; 0: all', low=0),
+    'data.limit': Option(
+        0, 'keep only so many images of each split, each class in proportion; 0: all', low=0
+    ),
     'data.test_limit': Option(0, 'of the test split instead; 0: as data.limit', low=0),
     'data.validation': Option(
         0.0, 'share of the training set held out to choose checkpoints on', low=0, high=0.9
