@@ -105,7 +105,8 @@ EXAMPLES = [p for p in sorted(runs.ROOT.glob('examples/*.py')) if 'def get_confi
 @pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.stem)
 def test_examples(path, home):
     assert f'python examples/{path.name}' in path.read_text()
-    losses = [float(loss) for loss in re.findall(r'loss (\S+)', run([sys.executable, str(path)], home))]
+    printed = run([sys.executable, str(path)], home)
+    losses = [float(loss) for loss in re.findall(r'^epoch.* loss ([\d.]+)', printed, re.MULTILINE)]
     assert losses == sorted(losses, reverse=True)
 
 
