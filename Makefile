@@ -19,7 +19,7 @@ test: $(VENV)/installed-test lint
 
 # Longer versions of test_reliability.py and test_fuzz.py; docs/reliability.md has the results.
 soak: $(VENV)/installed-test
-	SOAK_KILLS=20 SOAK_STEPS=2000 $(VENV)/bin/python -m pytest -s tests/test_reliability.py $(ARGS)
+	SOAK_KILLS=20 SOAK_STEPS=2000 $(VENV)/bin/python -m pytest -s tests/train/test_reliability.py $(ARGS)
 
 fuzz: $(VENV)/installed-test
 	FUZZ_EXAMPLES=3000 $(VENV)/bin/python -m pytest tests/test_fuzz.py $(ARGS)

@@ -10,7 +10,7 @@ from train import cli
 from train import config as options
 
 CONFIG = 'configs/branching_attn.py'
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

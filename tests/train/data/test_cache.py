@@ -148,7 +148,7 @@ decoder = Decoder(pause=0.3)
 load(decoder, folder / 'cache')
 print(decoder.calls)
 """
-    paths = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[2])]
+    paths = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[3])]
     command = [sys.executable, '-c', program, str(tmp_path), *paths]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     (tmp_path / 'go').touch()

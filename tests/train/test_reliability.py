@@ -21,7 +21,7 @@ from train.checkpointing.checkpoints import Checkpoints, committed
 from train.reporting import console
 from train.reporting.tensorboard import PATTERN, read
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get('SOAK_KILLS', '3'))
 SEED = int(os.environ.get('SOAK_SEED', '0'))
 # Well over what a start takes on a busy machine.
