@@ -206,6 +206,9 @@ def test_the_map_shows_every_folder_and_only_what_there_is():
     shown = readme_map()
     there = {f'{name(path.parent)}/' for path in FILES}
     assert there - set(shown) == set()
+    words = ' '.join([*shown, *shown.values()])
+    commands = [p.name for p in ROOT.glob('train/[a-z]*.py') if '\nif __name__ ==' in p.read_text()]
+    assert [command for command in commands if command not in words] == []
     for path, meaning in shown.items():
         assert (ROOT / path).exists(), path
         folder = ROOT / path if path.endswith('/') else (ROOT / path).parent
