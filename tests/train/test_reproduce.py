@@ -9,8 +9,8 @@ import pytest
 import runs
 
 from flaxnets.errors import UserError
-from train import cli, reproduce
-from train.reproduction import findings, golden, html, page, published, records, runner, suites, table
+from train import cli, published, reproduce
+from train.reproduction import findings, golden, html, page, records, runner, suites, table
 from train.reproduction.statements import FINDINGS
 from train.reproduction.suites import EXPERIMENTS, Experiment
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flaxnets import registry
 from flaxnets.errors import UserError
-from train.reproduction import published
+from train import published
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from train.reproduction import published
+from train import published
 from train.reproduction.records import Record
 from train.reproduction.suites import EXPERIMENTS, Experiment
 

@@ -1,4 +1,4 @@
-"""The documents' figures: `published/*.json`, under one set of names."""
+"""The documents' figures: the JSON files beside this one, under one set of names."""
 
 import functools
 import json
@@ -6,14 +6,19 @@ import pathlib
 import re
 from typing import Any
 
-FOLDER = pathlib.Path(__file__).parent / 'published'
+FOLDER = pathlib.Path(__file__).parent
 CURVES = ('train_loss', 'test_loss', 'train_accuracy', 'test_accuracy')
 
 
 @functools.cache
 def document(file: str) -> dict[str, Any]:
-    """What `published/FILE.json` holds: source, recipe, runs."""
+    """What `FILE.json` holds: source, recipe, runs."""
     return json.loads((FOLDER / f'{file}.json').read_text())
+
+
+def files() -> list[str]:
+    """The files' names, as `document` takes them."""
+    return sorted(path.stem for path in FOLDER.glob('*.json'))
 
 
 def find(file: str, **facts: Any) -> dict[str, Any]:
