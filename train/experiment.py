@@ -102,12 +102,27 @@ class Experiment:
 
     def evaluate(self, train_state: state.TrainState, split: str, *, ema: bool = False) -> dict[str, Any]:
         """Scores on every image of a split exactly once, in order."""
-        size = len(self.sets[split])
-        batch_size = self.config.data.eval_batch_size or self.config.data.batch_size
-        rows = pipeline.rows(np.arange(size), batch_size, self.devices.count)
         params = train_state.ema if ema else train_state.params
-        loss, confusion = self.runner.evaluate(params, train_state.stats, self.images[split].feed(rows))
-        return metrics.scores(loss, confusion)
+        feed = self.images[split].feed(self.rows(split))
+        return metrics.scores(*self.runner.evaluate(params, train_state.stats, feed))
+
+    def predict(self, train_state: state.TrainState, split: str) -> np.ndarray:
+        """Probabilities [images, classes] of a split's images in order, those that `evaluate` scores."""
+        rows = self.rows(split)
+        feed = self.images[split].feed(rows)
+        return self.runner.predict(train_state.params, train_state.stats, feed)[rows.ravel() >= 0]
+
+    def rows(self, split: str) -> np.ndarray:
+        """The batches of an evaluation: image numbers in order, -1 for padding."""
+        batch_size = self.config.data.eval_batch_size or self.config.data.batch_size
+        return pipeline.rows(np.arange(len(self.sets[split])), batch_size, self.devices.count)
+
+    def trained(self, train_state: state.TrainState) -> nnx.Module:
+        """The model with the state's values, on this process's device, in evaluation mode."""
+        structure = state.split(self.model)[0]
+        model = structure.merge(*self.devices.fetch((train_state.params, train_state.stats)))
+        model.eval()
+        return model
 
 
 def place(

@@ -122,10 +122,10 @@ def train_chunk(
     return jax.lax.fori_loop(0, count, body, (state, metrics))
 
 
-def eval_step(
+def evaluated(
     task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
-) -> dict[str, Array]:
-    """Loss added over the batch's real images, and their confusion matrix [true, predicted].
+) -> tuple[Float[Array, 'batch classes'], Float[Array, 'batch classes']]:
+    """Logits and targets of a batch in evaluation.
 
     `index` numbers the batches of an evaluation: each draws its own candidates, always the same ones.
     """
@@ -138,7 +138,25 @@ def eval_step(
     key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), index)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
     with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
-        logits = model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout']))
+        return model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout'])), targets
+
+
+def predict_step(
+    task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
+) -> Float[Array, 'batch classes']:
+    """The softmax of the logits of a batch in evaluation, those of its padding too, in float32 at least."""
+    logits, _ = evaluated(task, params, stats, batch, index)
+    probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    if task.axis_name is None:
+        return probabilities
+    return jax.lax.all_gather(probabilities, task.axis_name, tiled=True)
+
+
+def eval_step(
+    task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
+) -> dict[str, Array]:
+    """Loss added over the batch's real images, and their confusion matrix [true, predicted]."""
+    logits, targets = evaluated(task, params, stats, batch, index)
     losses = cross_entropy(logits, targets, task.softmax_twice)
     # One more column for answers that are no class of the data, where the model can give them.
     columns = task.num_labels + (task.num_classes > task.num_labels)

@@ -67,11 +67,16 @@ class TokenAttention(nnx.Module):
         size = features // self.num_heads
         heads = (batch, tokens, self.num_heads, size)
         q, k, v = (part.reshape(heads) for part in jnp.split(self.qkv(x), 3, axis=-1))
-        # `jax.nn.dot_product_attention` would take a float64 softmax in float32.
-        scores = jnp.einsum('bthe,bnhe->bhtn', q / math.sqrt(size), k)
-        weights = jax.nn.softmax(scores.astype(jnp.promote_types(x.dtype, jnp.float32)))
-        gathered = jnp.einsum('bhtn,bnhe->bthe', weights.astype(v.dtype), v)
+        gathered = jnp.einsum('bhtn,bnhe->bthe', self.weights(q, k).astype(v.dtype), v)
         return self.out(gathered.reshape(batch, tokens, features))
+
+    def weights(
+        self, q: Float[Array, 'batch tokens heads e'], k: Float[Array, 'batch tokens heads e']
+    ) -> Float[Array, 'batch heads tokens tokens']:
+        """How much of every token's value (last axis) goes to each token; they add up to 1."""
+        # `jax.nn.dot_product_attention` would take a float64 softmax in float32.
+        scores = jnp.einsum('bthe,bnhe->bhtn', q / math.sqrt(q.shape[-1]), k)
+        return jax.nn.softmax(scores.astype(jnp.promote_types(q.dtype, jnp.float32)))
 
 
 class AttentionLayer(nnx.Module):

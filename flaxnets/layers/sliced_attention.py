@@ -77,5 +77,10 @@ class SlicedAttention(nnx.Module):
     def __call__(self, x: Float[Array, 'batch tokens width']) -> Float[Array, 'batch tokens width']:
         slices = x.reshape(*x.shape[:2], self.heads, -1)
         q, k, v = self.query(slices), self.key(slices), self.value(slices)
-        similarity = jnp.einsum('bhqe,bhke->bhqk', q, k) / math.sqrt(q.shape[-1])
-        return jnp.einsum('bhqk,bhke->bqhe', jax.nn.softmax(similarity), v).reshape(x.shape)
+        return jnp.einsum('bhqk,bhke->bqhe', self.weights(q, k), v).reshape(x.shape)
+
+    def weights(
+        self, q: Float[Array, 'batch heads tokens e'], k: Float[Array, 'batch heads tokens e']
+    ) -> Float[Array, 'batch heads tokens tokens']:
+        """How much of every token's value (last axis) goes to each token; they add up to 1."""
+        return jax.nn.softmax(jnp.einsum('bhqe,bhke->bhqk', q, k) / math.sqrt(q.shape[-1]))

@@ -112,6 +112,12 @@ class Devices:
         """`tree` whole on every device."""
         return jax.tree.map(lambda x: self._put(x, NamedSharding(self.mesh, WHOLE)), tree)
 
+    def fetch(self, tree: Any) -> Any:
+        """`tree`, however it is divided, as whole NumPy arrays in every process."""
+        if processes.count() > 1:
+            tree = jax.jit(lambda x: x, out_shardings=NamedSharding(self.mesh, WHOLE))(tree)
+        return jax.device_get(tree)
+
     def place(self, state: TrainState) -> TrainState:
         """The state as `layout` says."""
         layout = self.layout(state)

@@ -16,7 +16,7 @@ from train.state import TrainState, Values
 
 
 class Runner:
-    """The compiled functions of a task: `train` some steps of a feed, `evaluate` all of one.
+    """The compiled functions of a task: `train` some steps of a feed, `evaluate` or `predict` all of one.
 
     `chunk` is the most steps that one call of `train` is asked for. `layout` says how the state lies on
     the devices (`Devices.layout`).
@@ -42,9 +42,13 @@ class Runner:
         def eval_step(params, stats, data, part, index):
             return step.eval_step(task, params, stats, pipeline.take(data, part), index)
 
+        def predict_step(params, stats, data, part, index):
+            return step.predict_step(task, params, stats, pipeline.take(data, part), index)
+
         self._train_step = devices.compile(train_step, batch=2, outputs=outputs, donate=(0,))
         self._train_chunk = devices.compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
         self._eval_step = devices.compile(eval_step, batch=3)
+        self._predict_step = devices.compile(predict_step, batch=3)
 
     def train(
         self, state: TrainState, feed: Feed, count: int
@@ -72,6 +76,15 @@ class Runner:
         loss = float(np.sum([one['loss'] for one in results], dtype=np.float64))
         return loss, np.stack([one['confusion'] for one in results]).sum(axis=0, dtype=np.int64)
 
+    def predict(self, params: Values, stats: Values, feed: Feed) -> np.ndarray:
+        """Probabilities [rows, classes] of all the feed's batches, one below the other, their padding too."""
+        results = []
+        for i, part in enumerate(feed.parts):
+            one = self._predict_step(params, stats, feed.resident, self._placed(part), np.int32(i))
+            results.append(one)
+            self._wait(one)
+        return np.concatenate(jax.device_get(results))
+
     def _scan(
         self, state: TrainState, resident: Resident, rows: np.ndarray
     ) -> tuple[TrainState, list[dict[str, jax.Array]]]:
@@ -85,9 +98,9 @@ class Runner:
         """Image numbers go to the devices here; a streamed batch is there already."""
         return part if isinstance(part, Batch) else self.devices.split(part)
 
-    def _wait(self, metrics: dict[str, jax.Array]) -> None:
+    def _wait(self, results: Any) -> None:
         if self.waits:
-            jax.block_until_ready(metrics)
+            jax.block_until_ready(results)
 
 
 def read(metrics: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
