@@ -24,7 +24,7 @@ flaxnets.interop.maps
 flaxnets.registry
 flaxnets.interop
 flaxnets
-train.config train.metrics train.runtime.causes
+train.config train.metrics train.runtime.causes train.published
 train.state
 train.optim
 train.data
@@ -34,7 +34,7 @@ train.checkpointing
 train.runtime
 train.reporting
 train.experiment
-train.card train.header train.summary train.pace
+train.card train.header train.summary train.pace train.outcome
 train.loop
 train
 train.cli

@@ -107,7 +107,7 @@ def test_examples(path, home):
     assert f'python examples/{path.name}' in path.read_text()
     printed = run([sys.executable, str(path)], home)
     losses = [float(loss) for loss in re.findall(r'^epoch.* loss ([\d.]+)', printed, re.MULTILINE)]
-    assert not losses or losses[-1] <= losses[0]
+    assert losses == sorted(losses, reverse=True)
 
 
 def test_every_example_is_on_a_page():

@@ -315,7 +315,7 @@ def test_moments_that_cannot_be_placed(change, message):
     given = {'a': np.zeros(2), 'b': np.zeros(2), 'n.running_mean': np.zeros(2)}
     fresh = optax.scale_by_adam().init({'a': jnp.zeros(2)})
     with pytest.raises(UserError, match=message):
-        optimizer_state.take_over(fresh, torch_state(change), nnx.Module(), given, [])
+        optimizer_state.take_over(fresh, torch_state(change), None, given, [])
 
 
 def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):

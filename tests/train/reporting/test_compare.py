@@ -1,0 +1,51 @@
+import json
+import statistics
+
+import pytest
+from made import leave
+
+from flaxnets.errors import UserError
+from train import report
+from train.reporting import compare
+
+
+def test_runs_that_differ_in_their_seeds_stand_together(tmp_path):
+    workdirs = [leave(tmp_path, f'a{seed}', seed=seed) for seed in range(3)]
+    workdirs.append(leave(tmp_path, 'b', gain=5, width=8))
+    page = compare.write(workdirs, tmp_path / 'out')
+    finals = [82.5, 83.5, 84.5]
+    html = page.read_text()
+    assert f'{statistics.mean(finals):.2f} ± {statistics.stdev(finals):.2f}' in html
+    assert 'a0 (3 seeds)' in html
+    assert 'seed=0, width=' not in html.replace('model.', '')  # a run shows options that it sets itself
+    assert 'width=8' in html
+    assert '+5.00' in html
+    numbers = json.loads((tmp_path / 'out' / 'compare.json').read_text())
+    assert [run['scores']['final'] for run in numbers] == [*finals, 87.5]
+    assert (tmp_path / 'out' / 'compare_test_accuracy.png').exists()
+
+
+def test_an_unfinished_run_can_be_compared(tmp_path):
+    workdirs = [leave(tmp_path, 'a'), leave(tmp_path, 'b', epochs=2, finished=False, width=8)]
+    with (workdirs[1] / 'metrics.jsonl').open('a') as file:
+        file.write('{"epoch": 3, "st')  # being written
+    runs = [compare.read(workdir) for workdir in workdirs]
+    assert [len(run.history) for run in runs] == [4, 2]
+    compare.write(workdirs, tmp_path / 'out')
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    with pytest.raises(UserError, match='expected the folders of runs'):
+        compare.write([leave(tmp_path, 'a'), tmp_path / 'none'], tmp_path / 'out')
+    empty = leave(tmp_path, 'b')
+    (empty / 'metrics.jsonl').write_text('')
+    with pytest.raises(UserError, match='has not finished an epoch'):
+        compare.write([empty], tmp_path / 'out')
+
+
+def test_patterns_name_runs(tmp_path):
+    first, second = leave(tmp_path, 'a1'), leave(tmp_path, 'a2')
+    (tmp_path / 'a3.txt').write_text('no run')
+    assert report.expand([str(tmp_path / 'a*')]) == [first, second]
+    with pytest.raises(UserError, match='matches no folder'):
+        report.expand([str(tmp_path / 'z*')])

@@ -1,0 +1,187 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from made import CLASSES, history, make
+from sklearn import metrics
+
+from train.reporting import classes, curves, examples, figures, neighbours, pictures, report, sheets, watch
+from train.reporting.page import Cell, number, table, word
+from train.reporting.published import published
+from train.reporting.tokens import grid_of
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make(tmp_path, width=4)
+
+
+def texts(svg):
+    return re.findall(r'<text[^>]*>([^<]*)</text>', svg)
+
+
+def test_a_figure_becomes_svg_with_text_as_text_and_the_pages_colours():
+    svg = figures.svg(curves.learning_curve(history(), 'accuracy'))
+    assert svg.startswith('<svg')
+    assert {'epoch', 'accuracy (%)', 'train 85.00%', 'test 82.50%'} <= set(texts(svg))
+    assert 'var(--orange' in svg
+    without_variables = re.sub(r'var\([^)]*\)', '', svg)
+    assert not re.findall(r'#[0-9a-f]{6}', without_variables)  # any other colour would not follow the theme
+
+
+def test_every_chart_names_its_axes():
+    drawn = [
+        curves.learning_curve(history(), 'loss'),
+        curves.by_epoch(history(), 'seconds', 'training time (s)'),
+        curves.overlay({'a': [history()], 'b': [history(), history(3)]}, 'test_loss', 'loss'),
+        classes.accuracy([0.5, None, 1.0], CLASSES),
+        classes.confusion_matrix(np.eye(3, dtype=int), CLASSES),
+    ]
+    for figure in drawn:
+        for axes in figure.axes:
+            assert axes.get_xlabel()
+            assert axes.get_ylabel()
+
+
+def test_a_published_curve_or_level_stands_beside_ours():
+    curve = {'curve': {'test_accuracy': [[1, 40.0], [2, 63.61]]}}
+    assert 'test, published 63.61%' in texts(
+        figures.svg(curves.learning_curve(history(), 'accuracy', published=curve))
+    )
+    level = {'curve': {}, 'test_accuracy': 98.74}
+    assert 'test, published 98.74%' in texts(
+        figures.svg(curves.learning_curve(history(), 'accuracy', published=level))
+    )
+
+
+def test_scores_per_class_are_scikit_learns():
+    random = np.random.default_rng(3)
+    true, predicted = random.integers(0, 5, (2, 400))
+    confusion = metrics.confusion_matrix(true, predicted)
+    rows = classes.table(confusion.tolist(), list('abcde'))
+    precision, recall, f1, images = metrics.precision_recall_fscore_support(true, predicted)
+    for key, theirs in {'precision': precision, 'recall': recall, 'f1': f1, 'images': images}.items():
+        np.testing.assert_allclose([row[key] for row in rows], theirs, rtol=0, atol=1e-12)
+
+
+def test_a_class_without_images_or_predictions_has_no_score():
+    rows = classes.table([[2, 0, 0], [0, 0, 0], [1, 0, 0]], CLASSES)
+    assert [row['recall'] for row in rows] == [1.0, None, 0.0]
+    assert [row['precision'] for row in rows] == [2 / 3, None, None]
+
+
+def test_examples_are_chosen_as_they_say():
+    labels = np.array([0, 0, 1, 1, 2])
+    probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.3, 0.1], [0.3, 0.7, 0], [0.95, 0, 0.05]])
+    assert examples.confident_mistakes(labels, probabilities, 2) == [4, 1]
+    assert examples.per_predicted_class(labels, probabilities, each=1) == {
+        0: ([2], [0]),
+        1: ([1], [3]),
+        2: ([], []),
+    }
+    assert examples.samples(labels, each=1) == [0, 2, 4]
+    tile = examples.answered(1, np.zeros((2, 2, 3), np.uint8), 0, probabilities[1], CLASSES)
+    assert tile.lines == ('predicted frog: 80.0%', 'true cat & dog: 20.0%')
+    assert tile.kind == 'wrong'
+
+
+def test_a_sheet_escapes_names_and_holds_its_images():
+    html = sheets.as_html([sheets.Tile(np.zeros((2, 2, 1), np.uint8), ('<b>',), 'wrong', 'image "1"')])
+    assert '<b>' not in html
+    assert 'src="data:image/png;base64,' in html
+
+
+def test_tables_mark_numbers_and_sort_keys():
+    html = table(['run', 'best'], [[word('a'), number(97.5)], [word('b'), number(None)]])
+    assert '<th scope="col" class="number"><button type="button">best</button></th>' in html
+    assert '<td class="number" data-value="97.5">97.50</td>' in html
+    assert '<td class="number">–</td>' in html
+    assert number(1234.0, ',.0f') == Cell('1,234', 1234.0)
+
+
+@pytest.mark.parametrize(
+    ('tokens', 'shape', 'grid'),
+    [(256, (32, 32), (16, 16)), (8, (4, 8), (2, 4)), (65, (32, 32), None), (49, (28, 28), (7, 7))],
+)
+def test_grid_of_tokens(tokens, shape, grid):
+    assert grid_of(tokens, shape) == grid
+
+
+@pytest.mark.parametrize('name', ['convnn_all', 'convnn_spatial', 'branching_random', 'branching_attn'])
+def test_neighbours_are_those_that_the_layer_gathers(tmp_path, name):
+    pool = {} if name.endswith('all') else {'num_candidates': 9}
+    run = make(tmp_path, name, width=4, num_layers=2, num_neighbors=4, **pool)
+    images = run.inputs(run.shown)
+    chosen = neighbours.chosen(run.model, images)
+    assert [choice.shape for choice in chosen] == [(3, 16, 4)] * 2
+    first = chosen[0]
+    tokens = np.asarray(images).reshape(3, 4, 2, 4, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(3, 16, 12)
+    if name in ('convnn_all', 'convnn_spatial'):  # their similarities need nothing but the pixels
+        unit = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
+        similarity = unit @ unit.transpose(0, 2, 1)
+        if name == 'convnn_spatial':
+            grid = [row * 4 + column for row in (0, 2, 3) for column in (0, 2, 3)]
+            best = np.asarray(grid)[np.argsort(-similarity[..., grid], axis=-1, kind='stable')[..., :3]]
+            np.testing.assert_array_equal(first[..., 1:], best)
+        else:
+            gathered = np.take_along_axis(similarity, first, -1)
+            np.testing.assert_allclose(gathered, -np.sort(-similarity, -1)[..., :4], atol=1e-6)
+    assert (first[..., 0] == np.arange(16)).all()
+
+
+def test_watching_leaves_the_layer_as_it_was(run):
+    method = type(run.model).__call__
+    watch.calls(run.model, run.inputs(run.shown), type(run.model), '__call__')
+    assert type(run.model).__call__ is method
+
+
+BRANCHING = {'width': 4, 'num_layers': 2, 'num_candidates': 9, 'num_neighbors': 4}
+
+
+@pytest.mark.parametrize(
+    ('name', 'model_options', 'expected'),
+    [
+        ('branching_attn', BRANCHING, {'neighbours_1', 'neighbours_2', 'kernels'}),
+        ('vit', {'blocks': 2, 'heads': 2, 'width': 4}, {'attention_1', 'attention_2', 'attention_3'}),
+        ('attention', {'width': 4, 'num_heads': 2}, {'attention_1', 'attention_2', 'attention_3'}),
+        ('expert_cnn', {'blocks': 2, 'width': 8}, {'experts', 'kernels'}),
+        ('mnist_cnn', {'widths': (4, 4)}, {'kernels'}),
+        ('mlp', {}, set()),
+    ],
+)
+def test_a_report_has_its_models_pictures(tmp_path, name, model_options, expected):
+    run = make(tmp_path, name, **model_options)
+    path = report.write(run, tmp_path / 'report')
+    numbers = json.loads((tmp_path / 'report' / 'report.json').read_text())
+    assert numbers['not_drawn'] == []
+    there = {png.stem for png in path.parent.glob('*.png')}
+    training = {'loss', 'accuracy', 'learning_rate', 'seconds', 'images_per_second'}
+    scores = {'class_accuracy', 'confusion', 'mistakes', 'predicted_classes', 'samples'}
+    assert training | scores | expected == there
+    html = path.read_text()
+    assert all(f'id="{stem}"' in html for stem in there)
+    assert 'cat &amp; dog' in html
+    assert 'cat & dog' not in html
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', html)  # nothing from outside
+
+
+def test_a_picture_that_cannot_be_drawn_is_named_on_the_page(run, tmp_path, monkeypatch):
+    def broken(run):
+        """A broken picture."""
+        raise ValueError('no <ink>')
+        yield
+
+    monkeypatch.setitem(pictures.SECTIONS, 'Mistakes', (broken, pictures.mistakes))
+    path = report.write(run, tmp_path / 'report')
+    assert 'Not drawn: A broken picture (ValueError: no &lt;ink&gt;).' in path.read_text()
+    assert (path.parent / 'mistakes.png').exists()
+
+
+def test_the_published_run_of_a_config_is_found():
+    from configs import branching_attn, mnist
+
+    assert published(branching_attn.get_config())['curve']['test_accuracy'][0] == [1, 42.4]
+    assert published(branching_attn.get_config('digits')) is None
+    assert published(mnist.get_config('exercise=3b'))['test_accuracy'] == 98.7
+    assert published(mnist.get_config('exercise=6c'))['test_accuracy'] == 98.72

@@ -1,0 +1,54 @@
+"""The report of a run's state: what the state answers, and the model before and after training."""
+
+import pathlib
+from typing import Any
+
+from flax import nnx
+
+from train import experiment
+from train.distributed import processes
+from train.experiment import Experiment
+from train.reporting import report
+from train.reporting.results import Results
+from train.state import TrainState
+
+
+def write(
+    exp: Experiment,
+    state: TrainState,
+    *,
+    split: str,
+    scores: dict[str, Any],
+    history: list[dict[str, Any]],
+    workdir: pathlib.Path,
+    folder: pathlib.Path,
+) -> pathlib.Path | None:
+    """Writes the page for `state` and the images of `split`; its path, None in all processes but the first.
+
+    `scores` are the state's for that split (`Experiment.evaluate`), beside the facts of the run's summary as
+    far as they are known. All processes must call it.
+    """
+    probabilities, model = exp.predict(state, split), exp.trained(state)
+    if not processes.first():
+        return None
+    run = Results(
+        workdir=workdir,
+        config=exp.config,
+        summary=scores,
+        history=history,
+        images=exp.sets[split],
+        probabilities=probabilities,
+        model=model,
+        initial=initial(exp),
+        step=int(state.step),
+    )
+    return report.write(run, folder)
+
+
+def initial(exp: Experiment) -> nnx.Module | None:
+    """The model as it was before training; None where the run started from a file's weights."""
+    if exp.config.init_from.path:
+        return None
+    model = experiment.create_model(exp.config, next(iter(exp.sets.values())))
+    model.eval()
+    return model

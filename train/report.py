@@ -1,0 +1,101 @@
+"""The report of a run, or of several: `python -m train.report --workdir DIR`, or `--compare DIR DIR ...`."""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from flaxnets.errors import UserError
+from train import cli
+
+
+def rebuild(
+    workdir: str | pathlib.Path,
+    *,
+    checkpoint: str = 'last',
+    split: str = 'test',
+    data_dir: str | None = None,
+    folder: str | pathlib.Path | None = None,
+) -> pathlib.Path:
+    """Writes the page of a checkpoint for a split anew, to `workdir/report` or `folder`; returns its path."""
+    from train import data, experiment, outcome
+    from train.checkpointing.checkpoints import Checkpoints, read_config
+    from train.experiment import Experiment
+
+    workdir = pathlib.Path(workdir).expanduser()
+    config = read_config(workdir)
+    if config is None:
+        raise UserError(f'--workdir: expected the folder of a run, but {workdir} does not exist or is none')
+    if data_dir is not None:
+        config.data.data_dir = data_dir
+    if split == 'validation' and not config.data.validation:
+        raise UserError('--split: expected train or test; this run held out no validation images')
+    checkpoints = Checkpoints(workdir, metric=config.checkpoint.metric, read_only=True)
+    step = checkpoints.find(checkpoint)
+    with experiment.precision(config):
+        exp = Experiment.create(config, data.load_splits(config.data, [split]))
+        state = checkpoints.restore(exp.initial, step)
+        scores = exp.evaluate(state, split)
+        history = checkpoints.meta(step)['history']
+        checkpoints.close()
+        path = workdir / 'summary.json'
+        summary = json.loads(path.read_text()) if path.exists() else {}
+        page = outcome.write(
+            exp,
+            state,
+            split=split,
+            scores=summary | scores,
+            history=history,
+            workdir=workdir,
+            folder=pathlib.Path(folder) if folder else workdir / 'report',
+        )
+    assert page is not None  # one process
+    return page
+
+
+def expand(patterns: Sequence[str]) -> list[pathlib.Path]:
+    """The folders that names and patterns (`runs/vit-*`) mean, in their order, each once."""
+    found: dict[pathlib.Path, None] = {}
+    for pattern in patterns:
+        place = pathlib.Path(pattern).expanduser()
+        matches = pathlib.Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+        folders = sorted(path for path in matches if path.is_dir())
+        if not folders:
+            raise UserError(f'--compare: {pattern} matches no folder; expected the workdirs of runs')
+        found |= dict.fromkeys(folders)
+    return list(found)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the page and says where it is."""
+    parser = argparse.ArgumentParser(
+        'python -m train.report', description='Write the report of a run again, or compare several runs.'
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--workdir', help='the folder of the run')
+    what.add_argument('--compare', nargs='+', metavar='DIR', help='folders of runs, or patterns of them')
+    parser.add_argument('--checkpoint', default='last', help='last (default), best or a step')
+    parser.add_argument('--split', default='test', choices=['train', 'validation', 'test'])
+    parser.add_argument('--data_dir', default=None, help='where the data are, if they have moved')
+    parser.add_argument(
+        '--to', default=None, help='folder for the page; default: report/ or comparison/ there'
+    )
+    args = parser.parse_args(argv[1:])
+    if args.compare:
+        from train.reporting import compare
+
+        workdirs = expand(args.compare)
+        together = os.path.commonpath([path.resolve().parent for path in workdirs])
+        folder = pathlib.Path(args.to) if args.to else pathlib.Path(together) / 'comparison'
+        page = compare.write(workdirs, folder)
+    else:
+        page = rebuild(
+            args.workdir, checkpoint=args.checkpoint, split=args.split, data_dir=args.data_dir, folder=args.to
+        )
+    print(f'report      {page}')
+
+
+if __name__ == '__main__':
+    sys.exit(cli.guarded(main, sys.argv))

@@ -1,0 +1,108 @@
+"""How a figure looks, and its two forms: SVG for the page, whose theme it follows, and PNG for all else.
+
+Figures are drawn in the light theme's colours. In the SVG each becomes a CSS variable of the page, so that
+one drawing is readable on light and on dark. The series' colours can be told apart with any kind of colour
+vision (after M. Okabe and K. Ito, "Color Universal Design", 2008), and lines differ in their dashes too.
+"""
+
+import functools
+import io
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+# CSS variable: (light theme, dark theme).
+COLOURS = {
+    'ink': ('#1d2024', '#e8eaed'),
+    'muted': ('#5d636b', '#a3a9b1'),
+    'rule': ('#d6d9dd', '#3b4047'),
+    'paper': ('#ffffff', '#17191c'),
+    'card': ('#f5f6f8', '#202327'),
+    'blue': ('#0072b2', '#5bb4ea'),
+    'orange': ('#d55e00', '#f59a53'),
+    'green': ('#00805e', '#33c39a'),
+    'purple': ('#a8488c', '#e59fd0'),
+    'amber': ('#a87700', '#edc04e'),
+    'brown': ('#8c5a3c', '#c79a7c'),
+}
+LIGHT = {name: light for name, (light, _) in COLOURS.items()}
+SERIES = ('blue', 'orange', 'green', 'purple', 'amber', 'brown')
+DASHES = ('-', '--', '-.', ':')
+
+STYLE: Any = {
+    'font.family': 'sans-serif',
+    'font.size': 9,
+    'axes.titlesize': 10,
+    'axes.titlelocation': 'left',
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'axes.axisbelow': True,
+    'grid.linewidth': 0.6,
+    'lines.linewidth': 1.6,
+    'legend.frameon': False,
+    'legend.fontsize': 8.5,
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'flaxnets',
+    'figure.facecolor': 'none',
+    'axes.facecolor': 'none',
+    'text.color': LIGHT['ink'],
+    'axes.labelcolor': LIGHT['muted'],
+    'axes.titlecolor': LIGHT['ink'],
+    'axes.edgecolor': LIGHT['muted'],
+    'xtick.color': LIGHT['muted'],
+    'ytick.color': LIGHT['muted'],
+    'grid.color': LIGHT['rule'],
+}
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function that draws a figure: what it draws looks as this file says."""
+
+    @functools.wraps(draw)
+    def styled_draw(*args: Any, **kwargs: Any) -> Any:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled_draw
+
+
+def figure(width: float = 4.8, height: float = 3.2, **grid: Any) -> tuple[Any, Any]:
+    """A matplotlib figure of so many inches and its axes; `grid` is that of `Figure.subplots`."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(width, height), layout='constrained')
+    return drawn, drawn.subplots(**grid)
+
+
+@styled
+def svg(drawn: Any) -> str:
+    """The figure as an SVG element: text is text in the page's font, colours are the page's variables."""
+    lay_out(drawn)
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index('<svg') :]
+    text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
+    text = re.sub(r'font-family: [^;"]+;? ?', '', text)
+    for name, light in LIGHT.items():
+        text = text.replace(light, f'var(--{name}, {light})')
+    start, rest = text.split('>', 1)  # as wide as its place on the page; the viewBox keeps the shape
+    return re.sub(r' (width|height)="[^"]*"', '', start) + '>' + rest
+
+
+@styled
+def png(drawn: Any, path: pathlib.Path) -> None:
+    """The figure as a file, in the light theme."""
+    lay_out(drawn)
+    drawn.savefig(path, format='png', dpi=110, facecolor=LIGHT['paper'])
+
+
+def lay_out(drawn: Any) -> None:
+    """Places what is in the figure once; matplotlib would do it again for each file."""
+    if engine := drawn.get_layout_engine():
+        engine.execute(drawn)
+        drawn.set_layout_engine(None)

@@ -1,0 +1,96 @@
+"""Which neighbours a pixel chose: the K tokens that a ConvNN layer gathers for a few pixels, over the image.
+
+The layers say so themselves (`NearestLayer.choose`), before and after training. Positions are those of the
+tokens: 2 x 2 pixels each where the layer unshuffles.
+"""
+
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from flaxnets.layers.nearest import NearestLayer
+from train.reporting import watch
+from train.reporting.figures import LIGHT, figure, styled
+from train.reporting.tokens import queries
+
+COLOURS = ('orange', 'blue', 'green')
+
+
+def chosen(
+    model: nnx.Module, images: Float[Array, 'batch height width channels']
+) -> list[Int[np.ndarray, 'batch tokens neighbours']]:
+    """For each ConvNN layer, every token's neighbours by their number, in order of similarity; the token
+    itself first where the layer takes it unasked."""
+    found = []
+    for (tokens, pool), ranks in watch.calls(model, images, NearestLayer, 'choose'):
+        neighbours = np.moveaxis(np.asarray(ranks), 0, -1)
+        if pool is not None:
+            itself = np.broadcast_to(np.arange(tokens.shape[1])[:, None], (*neighbours.shape[:2], 1))
+            neighbours = np.concatenate([itself, np.asarray(pool)[neighbours]], axis=-1)
+        found.append(neighbours)
+    return found
+
+
+@styled
+def draw(
+    images: np.ndarray,
+    before: Int[np.ndarray, 'batch tokens neighbours'],
+    after: Int[np.ndarray, 'batch tokens neighbours'],
+    grid: tuple[int, int],
+) -> Any:
+    """A row for each image: its neighbours with initial values and after training, for three tokens."""
+    drawn, axes = figure(width=4.8, height=2.45 * len(images), nrows=len(images), ncols=2, squeeze=False)
+    for image, pair, *choices in zip(images, axes, before, after, strict=True):
+        for place, neighbours in zip(pair, choices, strict=True):
+            one(place, image, neighbours, grid)
+    axes[0, 0].set_title('before training')
+    axes[0, 1].set_title('after training')
+    return drawn
+
+
+def one(axes: Any, image: np.ndarray, neighbours: Int[np.ndarray, 'tokens neighbours'], grid: Any) -> None:
+    """The image in grey, and each query's neighbours: a filled square the query, outlined ones its choice."""
+    from matplotlib.collections import LineCollection, PatchCollection
+    from matplotlib.patches import Rectangle
+
+    height, width = image.shape[:2]
+    down, across = height / grid[0], width / grid[1]
+    pixels = image[..., 0] if image.shape[-1] == 1 else image
+    axes.imshow(
+        pixels,
+        cmap='gray',
+        vmin=0,
+        vmax=255,
+        extent=(0, width, height, 0),
+        interpolation='nearest',
+        alpha=0.75,
+    )
+    for colour, query in zip(COLOURS, queries(grid), strict=True):
+        corners = [(token % grid[1] * across, token // grid[1] * down) for token in neighbours[query]]
+        boxes = [Rectangle(corner, across, down) for corner in corners]
+        axes.add_collection(
+            PatchCollection(boxes, facecolor='none', edgecolor=LIGHT[colour], linewidth=1.6, zorder=3)
+        )
+        own = (query % grid[1] * across, query // grid[1] * down)
+        axes.add_patch(Rectangle(own, across, down, color=LIGHT[colour], linewidth=0, zorder=4))
+        lines = [[centre(own, across, down), centre(corner, across, down)] for corner in corners]
+        axes.add_collection(LineCollection(lines, colors=LIGHT[colour], linewidths=0.7, alpha=0.8, zorder=2))
+    axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    axes.grid(visible=False)
+
+
+def centre(corner: tuple[float, float], across: float, down: float) -> tuple[float, float]:
+    """The middle of a token."""
+    return corner[0] + across / 2, corner[1] + down / 2
+
+
+def nearby(neighbours: Int[np.ndarray, 'batch tokens neighbours'], grid: tuple[int, int]) -> float:
+    """The share of the neighbours, the token itself left out, that lie in the 3 x 3 around their token, where
+    a convolution would look."""
+    own = np.broadcast_to(np.arange(neighbours.shape[1])[:, None], neighbours.shape)
+    others = neighbours != own
+    rows = np.abs(neighbours // grid[1] - own // grid[1])[others]
+    columns = np.abs(neighbours % grid[1] - own % grid[1])[others]
+    return float(((rows <= 1) & (columns <= 1)).mean())

@@ -1,0 +1,155 @@
+"""The report of a run: `index.html`, its pictures as PNG and its numbers as report.json, in one folder.
+
+Nothing here fails a finished run: a picture that cannot be drawn is named on the page.
+"""
+
+import html
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from train import config as options
+from train.checkpointing.checkpoints import write_json, write_text
+from train.reporting import classes, page, pictures
+from train.reporting.console import duration
+from train.reporting.figures import png
+from train.reporting.page import Picture, Section, number, word
+from train.reporting.published import published
+from train.reporting.results import Results
+
+# Options that a reader looks for even where they are the defaults.
+ALWAYS = ('seed', 'epochs', 'data.batch_size', 'optimizer.name', 'optimizer.learning_rate', 'schedule.name')
+
+
+def write(run: Results, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the report into `folder` and returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('*.png'):
+        old.unlink()
+    notes: list[str] = []
+    sections = [result(run)]
+    for title, drawings in pictures.SECTIONS.items():
+        drawn = [picture for drawing in drawings for picture in attempt(drawing, run, folder, notes)]
+        if title == 'Classes':
+            drawn.append(class_table(run))
+        if drawn:
+            sections.append(Section(title, drawn))
+    sections.append(reproduction(run))
+    write_json(folder / 'report.json', numbers(run, notes))
+    title = f'{run.config.model.name} on {run.images.name}'
+    subtitle = f'{run.workdir}, step {run.step:,}, {len(run.images):,} {run.images.split} images'
+    write_text(folder / 'index.html', page.page(title, subtitle, sections, notes=notes))
+    return folder / 'index.html'
+
+
+def attempt(
+    drawing: Callable[[Results], Iterator[Picture]], run: Results, folder: pathlib.Path, notes: list[str]
+) -> Iterator[str]:
+    """The HTML of a drawing's pictures, whose PNGs are written; a failure becomes a note."""
+    try:
+        for picture in drawing(run):
+            shown = picture.as_html()
+            png(picture.figure, folder / f'{picture.name}.png')
+            yield shown
+    except Exception as error:  # of whatever kind: the run has been trained, and the other pictures stand
+        what = (drawing.__doc__ or drawing.__name__).strip().rstrip('.')
+        notes.append(f'Not drawn: {what} ({type(error).__name__}: {" ".join(str(error).split())}).')
+
+
+def result(run: Results) -> Section:
+    """The scores in large figures, the facts of the run and its recipe."""
+    summary = run.summary
+    split = run.images.split
+    figures = {f'{split} accuracy': f'{summary["accuracy"]:.2f}%'}
+    if 'top5_accuracy' in summary:
+        figures['top-5 accuracy'] = f'{summary["top5_accuracy"]:.2f}%'
+    if 'best_test_accuracy' in summary:
+        figures['best test accuracy'] = f'{summary["best_test_accuracy"]:.2f}%, epoch {summary["best_epoch"]}'
+    figures['macro F1'] = f'{summary["macro_f1"]:.2f}%'
+    figures[f'{split} loss'] = f'{summary["loss"]:.4f}'
+    figures['parameters'] = f'{summary["parameters"]:,}'
+    if run.history:
+        figures['training time'] = duration(sum(row['seconds'] for row in run.history))
+    return Section(
+        'Result', [page.headline(figures), page.facts(facts(run), 'Run'), page.facts(recipe(run), 'Recipe')]
+    )
+
+
+def facts(run: Results) -> dict[str, Any]:
+    """What was trained on what, and how fast."""
+    summary = run.summary
+    height, width, channels = run.images.image_shape
+    found = {
+        'model': run.config.model.name,
+        'data': f'{run.images.name}, {height} × {width} × {channels}, {len(run.class_names)} classes',
+    }
+    theirs = summary.get('published_parameters')
+    if theirs and theirs != summary['parameters']:
+        found['parameters, published'] = f'{theirs:,} (with those that no input reaches)'
+    if (theirs := published(run.config)) and 'test_accuracy' in theirs:
+        words = str(theirs['test_accuracy'])
+        found['published test accuracy'] = f'{words}%' if words[-1].isdigit() else words
+    if run.history:
+        last = run.history[-1]
+        found['epochs'] = f'{last["epoch"]} of {run.config.epochs}'
+        found['train loss, accuracy'] = f'{last["train_loss"]:.4f}, {last["train_accuracy"]:.2f}%'
+    for key, name, form in (
+        ('seconds_per_epoch', 'time per epoch', '{:.2f} s'),
+        ('images_per_second', 'speed', '{:,.0f} images/s'),
+    ):
+        if key in summary:
+            found[name] = form.format(summary[key])
+    if 'peak_memory_bytes' in summary:
+        found['peak memory'] = f'{summary["peak_memory_bytes"] / 2**20:,.0f} MiB'
+    return found
+
+
+def recipe(run: Results) -> dict[str, Any]:
+    """The options that differ from the defaults and decide what is computed, and those always looked for."""
+    usual, ours = options.flatten(options.defaults()), options.flatten(run.config)
+    changed = [key for key in ours if ours[key] != usual.get(key) and not key.startswith(options.MUTABLE)]
+    return {key: ours[key] for key in sorted({*ALWAYS, *changed})}
+
+
+def class_table(run: Results) -> str:
+    """Images, recall, precision and F1 of every class."""
+    rows = [
+        [
+            word(row['class']),
+            number(row['images'], ',d'),
+            number(row['predicted'], ',d'),
+            *(number(None if row[key] is None else 100 * row[key]) for key in ('recall', 'precision', 'f1')),
+        ]
+        for row in classes.table(run.summary['confusion'], run.class_names)
+    ]
+    columns = ['class', 'images', 'predicted', 'accuracy %', 'precision %', 'F1 %']
+    return page.table(columns, rows, title='Scores per class')
+
+
+def reproduction(run: Results) -> Section:
+    """How to make this run again."""
+    summary = run.summary
+    found = {
+        'command': summary.get('command', 'not recorded'),
+        'commit': summary.get('commit', 'not recorded'),
+    }
+    found |= {'device': summary.get('devices', 'not recorded')}
+    found |= summary.get('versions', {})
+    resolved = '\n'.join(f'{key} = {value!r}' for key, value in sorted(options.flatten(run.config).items()))
+    parts = [
+        f'<pre class="full">{html.escape(str(found.pop("command")))}</pre>',
+        page.facts(found),
+        f'<details><summary>All options of the run</summary><pre>{html.escape(resolved)}</pre></details>',
+    ]
+    return Section('Reproduce', parts)
+
+
+def numbers(run: Results, notes: list[str]) -> dict[str, Any]:
+    """What the page shows, as numbers."""
+    return {
+        'config': run.config.to_dict(),
+        'summary': run.summary,
+        'history': run.history,
+        'classes': classes.table(run.summary['confusion'], run.class_names),
+        'not_drawn': notes,
+    }
