@@ -1,9 +1,10 @@
 """Trains the documents' experiments and compares: `python -m train.reproduce SUITE [--help]`."""
 
 import argparse
-import json
+import datetime
 import pathlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,51 +91,48 @@ def show(experiment: Any) -> None:
 
 
 def run(args: argparse.Namespace, chosen: list[Any]) -> None:
-    """Trains what is missing and prints the suite's table."""
-    from train.reproduction import records, runner
+    """Trains what is missing, and leaves a record of each run; of shortened ones, what they have seen."""
+    from train.reproduction import check, records, runner
 
     cut = {'epochs': args.epochs, 'data.limit': args.limit, 'data.test_limit': args.test_limit}
-    changes: dict[str, Any] = {key: value for key, value in cut.items() if value is not None}
-    short = bool(changes)
-    if args.data:
-        changes['data.data_dir'] = args.data
+    cut = {key: value for key, value in cut.items() if value is not None}
+    place = {'data.data_dir': args.data} if args.data else {}
     workdir, folder = pathlib.Path(args.workdir), pathlib.Path(args.records)
-    all_ = runner.shard(runner.jobs(chosen, args.seeds, workdir, changes, args.vgg16), args.shard)
+    jobs = runner.jobs(chosen, args.seeds, workdir, cut | place, args.vgg16)
+    mine = runner.shard(jobs, args.shard)
+    missing = [job for job in mine if not job.done(None if cut else folder)]
+    today = datetime.date.today().isoformat()
+    short = check.Check(cut, today, records.commit(), records.hardware())
 
     def finished(job: runner.Job, summary: dict[str, Any]) -> str:
-        if short:
-            return f'{images_seen(job):,} images seen'
-        record = records.create(job.workdir, job.experiment, args.note)
-        path = records.write(record, folder)
+        if cut:
+            return short.saw(job.name, job.workdir)
+        path = records.write(records.create(job.workdir, job.experiment, args.note), folder)
         theirs = job.experiment.published['test_accuracy']
         return f'test accuracy {summary["test_accuracy"]:.2f}% (published {theirs}), {path}'
 
-    missing = [job for job in all_ if not job.done(None if short else folder)]
-    failed = runner.run(missing, len(all_) - len(missing), finished)
+    started = time.monotonic()
+    failed = runner.run(missing, len(mine) - len(missing), finished)
+    if cut:
+        short.failed = failed
+        print(short.write(workdir, args.shard, started))
     if failed:
         raise UserError(
             f'{len(failed)} runs failed, see above: {", ".join(failed)}. The same command tries again'
         )
-    if short:
-        print('No verdict: the runs were shortened.')
-
-
-def images_seen(job: Any) -> int:
-    """How many images the run trained on, each as often as it was taken."""
-    rows = map(json.loads, (job.workdir / 'metrics.jsonl').read_text().splitlines())
-    return round(sum(row['images_per_second'] * row['seconds'] for row in rows))
 
 
 def collect(folder: str) -> None:
     """Makes the tables and pages anew from the records."""
-    from train.reproduction import html, page, records, table
+    from train.reproduction import check, html, page, records, table
 
+    print('comparing what the models compute with what they computed when the records were made')
     there, refused = records.read(pathlib.Path(folder))
     for line in refused:
         print(f'refused: {line}')
     readme = pathlib.Path('README.md')
     files = {
-        pathlib.Path('docs/reproduction.md'): page.markdown(there, refused),
+        pathlib.Path('docs/reproduction.md'): page.markdown(there, refused, check.read(pathlib.Path(folder))),
         pathlib.Path(folder) / 'reproduction.csv': table.table_csv(table.rows(there)),
         pathlib.Path(folder) / 'reproduction.html': html.page(there),
         readme: page.readme(readme.read_text(), there),

@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import xml.etree.ElementTree as xml
 
 import pytest
@@ -10,7 +14,7 @@ import runs
 
 from flaxnets.errors import UserError
 from train import cli, published, reproduce
-from train.reproduction import findings, golden, html, page, records, runner, suites, table
+from train.reproduction import check, findings, golden, html, page, records, runner, suites, table
 from train.reproduction.statements import FINDINGS
 from train.reproduction.suites import EXPERIMENTS, Experiment
 
@@ -20,6 +24,20 @@ TINY = Experiment(
     {'test_accuracy': 97.0, 'curve': {}},
     {'epochs': 1, 'data.limit': 64, 'model.hidden': '(8,)', 'log.tensorboard': False},
 )
+
+
+# `train.reproduce` with a suite of one run, whose epochs stand last on the command line.
+SUITE = """
+import sys
+from train import cli, reproduce
+from train.reproduction.suites import EXPERIMENTS, Experiment
+settings = {'epochs': int(sys.argv.pop()), 'log.tensorboard': False}
+published = {'test_accuracy': 97.0, 'curve': {}}
+EXPERIMENTS.clear()
+config = 'configs/mnist.py:exercise=1,digits'
+EXPERIMENTS['mnist/tiny'] = Experiment('mnist/tiny', config, published, settings)
+sys.exit(cli.guarded(reproduce.main, sys.argv))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -186,11 +204,53 @@ def test_a_suite_from_end_to_end(tmp_path, monkeypatch, capfd):
     assert 'optimizer.learning_rate 0.5 there' in records.read(folder)[1][0]
 
 
+def test_a_shortened_suite_says_what_it_has_seen(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(suites.EXPERIMENTS, 'mnist/tiny', TINY)
+    monkeypatch.setenv('FLAXNETS_CACHE', str(tmp_path / 'cache'))
+    short = ['--epochs', '2', '--limit', '50', '--test-limit', '20']
+    flags = ['--workdir', str(tmp_path), '--records', str(tmp_path / 'results')]
+    reproduce.main(['train.reproduce', 'mnist', '--only', 'tiny', *short, *flags])
+    said = capfd.readouterr().out
+    assert '[1/1] mnist/tiny seed 0: 100 images seen' in said
+    assert '1 experiments ran with epochs 2, data.limit 50, data.test_limit 20: 100 images seen' in said
+    assert 'No verdict' in said
+    assert 'published' not in said
+    assert not (tmp_path / 'results').exists()
+    assert '100 images seen' in check.read(tmp_path)
+    summary = json.loads((tmp_path / 'mnist' / 'tiny-seed0' / 'summary.json').read_text())
+    assert sum(map(sum, summary['confusion'])) == 20
+
+
+def test_a_signal_saves_the_run_and_ends_the_suite(tmp_path):
+    """And the same command goes on."""
+    script = tmp_path / 'suite.py'
+    script.write_text(SUITE)
+    flags = ['mnist', '--workdir', str(tmp_path / 'runs'), '--records', str(tmp_path / 'results')]
+    environment = os.environ | {'PYTHONPATH': str(runs.ROOT), 'FLAXNETS_CACHE': str(tmp_path / 'cache')}
+    command = [sys.executable, '-u', str(script), *flags]
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+    with subprocess.Popen([*command, '100000'], cwd=runs.ROOT, env=environment, **pipes) as process:
+        for line in process.stdout:
+            if line.startswith('epoch'):
+                break
+        process.terminate()
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert 'stopped by SIGTERM: mnist/tiny seed 0 is saved' in rest
+    saved = max(int(path.name) for path in (tmp_path / 'runs/mnist/tiny-seed0/checkpoints').iterdir())
+    epochs = str(saved // 45 + 1)  # steps an epoch: 1,438 images in batches of 32
+    done = subprocess.run([*command, epochs], cwd=runs.ROOT, env=environment, check=False, **pipes)
+    assert f'resumed at step {saved}' in done.stdout
+    assert '1 of 1 runs finished' in done.stdout
+
+
 def test_the_pages_are_made_of_the_records_in_the_repository():
     there, refused = records.read(runs.ROOT / 'results', golden=False)
     assert there
     assert refused == []
-    assert (runs.ROOT / 'docs' / 'reproduction.md').read_text() == page.markdown(there, [])
+    assert (runs.ROOT / 'docs' / 'reproduction.md').read_text() == page.markdown(
+        there, [], check.read(runs.ROOT / 'results')
+    )
     readme = (runs.ROOT / 'README.md').read_text()
     assert page.readme(readme, there) == readme
     assert (runs.ROOT / 'results' / 'reproduction.csv').read_text() == table.table_csv(table.rows(there))

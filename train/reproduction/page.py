@@ -23,8 +23,8 @@ DOCUMENTS = {
 MARK = re.compile(r'(<!-- results -->\n).*?(<!-- /results -->)', re.DOTALL)
 
 
-def markdown(records: list[Record], refused: list[str]) -> str:
-    """The whole page."""
+def markdown(records: list[Record], refused: list[str], checked: str = '') -> str:
+    """The whole page; `checked` says what a shortened run of everything has shown."""
     found = rows(records)
     published = [row for row in found if not row.experiment.variation_of]
     count = {
@@ -49,6 +49,8 @@ def markdown(records: list[Record], refused: list[str]) -> str:
     for suite, title in DOCUMENTS.items():
         own = [row for row in found if row.experiment.suite == suite]
         parts += [f'## {title}', _table(own), *_notes(own)]
+    if checked:
+        parts += ['## All experiments run', checked]
     if refused:
         parts += ['## Refused records', '\n'.join(f'- {line}' for line in refused)]
     return '\n\n'.join(parts) + '\n'

@@ -104,13 +104,14 @@ def run(todo: list[Job], skipped: int, finished: Callable[[Job, dict[str, Any]],
         print(f'{place} {job.name}: {shlex.join(["python", *job.command()])}', flush=True)
         started = time.monotonic()
         code = train(job)
-        summary = job.summary()
-        times.append((job.experiment.suite, time.monotonic() - started))
-        if code or summary is None:
+        try:
+            summary = None if code else job.summary()
+            said = finished(job, summary) if summary else f'failed with exit code {code}; the others go on'
+        except UserError as error:
+            summary, said = None, f'no record: {error}'
+        if not summary:
             failed.append(job.name)
-            said = f'failed with exit code {code}; the others go on'
-        else:
-            said = finished(job, summary)
+        times.append((job.experiment.suite, time.monotonic() - started))
         left = remaining(times, [other.experiment.suite for other in todo[number:]])
         after = f', about {duration(left)} left for {len(todo) - number} runs' if number < len(todo) else ''
         print(f'{place} {job.name}: {said}, {duration(times[-1][1])}{after}', flush=True)

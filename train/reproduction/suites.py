@@ -80,6 +80,15 @@ VIT = [
     for position in ('cosine', 'learned')
     for activation in ('relu', 'tanh', 'gelu')
 ]
+VIT.append(
+    dataclasses.replace(
+        VIT[-1],
+        name=f'{VIT[-1].name}-fixed-table',
+        overrides={'optimizer.freeze': 'positions'},
+        choice='the table keeps its initial values',
+        variation_of=VIT[-1].name,
+    )
+)
 
 _OPEN = 'Adam 1e-4, batch 32, crop without padding: not stated'
 _PROFILED = [
