@@ -1,103 +1,143 @@
-"""The table of models: names to constructors, in the documents' order.
+"""The table of models: names to recipes, in the documents' order (see docs/documents.md).
 
-A new architecture is one line here and one file beside this one.
+A new architecture is one line here, a file in `models/`, and one in `interop/maps/` with its PyTorch keys.
 """
 
 import dataclasses
 import difflib
 import fnmatch
 import importlib
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from flaxnets.errors import UserError
-from flaxnets.layers.attention import AttentionLayer
-from flaxnets.layers.branching import BranchingLayer
-from flaxnets.layers.nearest import NearestLayer
-from flaxnets.models.block_cnn import BlockCNN
-from flaxnets.models.convnn import convolution, stack_of
-from flaxnets.models.expert_cnn import ExpertCNN
-from flaxnets.models.mnist import MLP, MNISTCNN
-from flaxnets.models.profiled_cnn import ProfiledCNN
-from flaxnets.models.vgg import VGG16
-from flaxnets.models.vit import ViT
-from flaxnets.options import options_of
+from flaxnets.interop import maps
+from flaxnets.layers.attention import AttentionLayer, AttentionOptions
+from flaxnets.layers.branching import BranchingLayer, BranchingOptions
+from flaxnets.layers.candidates import GridTokens, RandomTokens
+from flaxnets.layers.conv import ConvOptions, conv_layer
+from flaxnets.layers.nearest import NearestLayer, NearestOptions
+from flaxnets.models.block_cnn import BlockCNN, BlockCNNOptions
+from flaxnets.models.convnn import stack_of
+from flaxnets.models.expert_cnn import ExpertCNN, ExpertCNNOptions
+from flaxnets.models.mnist import MLP, MNISTCNN, MLPOptions, MNISTCNNOptions
+from flaxnets.models.profiled_cnn import ProfiledCNN, ProfiledCNNOptions
+from flaxnets.models.vgg import VGG16, VGG16Options
+from flaxnets.models.vit import ViT, ViTOptions
+from flaxnets.options import Declared, Recipe, recipe
+
+# What every model takes beside its own options.
+TYPES = {
+    'dtype': Declared(None, 'of the computation; none: what images and parameters promote to'),
+    'param_dtype': Declared(jnp.float32, 'of the parameters'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One model: `build(**options)` makes it; `fixed` are options that its name stands for."""
+    """One model: what builds it, its document, what it is, and the map of its PyTorch keys."""
 
-    build: Callable[..., nnx.Module]
+    recipe: Recipe
     document: str
     meaning: str
-    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    torch_map: maps.TorchMap | None = None
 
-    def options(self) -> dict[str, inspect.Parameter]:
-        """The options a user may set, with their defaults."""
-        hidden = {'rngs', *self.fixed}
-        return {name: p for name, p in options_of(self.build).items() if name not in hidden}
+    def options(self) -> dict[str, Declared]:
+        """The options a user may set, by name."""
+        return self.recipe.declared() | TYPES
 
 
-# The pool of all tokens has no number of candidates to choose.
-_ALL = {'pool': 'all', 'num_candidates': 64}
-_RANDOM = {'pool': 'random'}
-_SPATIAL = {'pool': 'spatial'}
+ALL = NearestOptions()
+RANDOM = NearestOptions(pool=RandomTokens())
+GRID = NearestOptions(pool=GridTokens())
+ATTN = NearestOptions(pool=RandomTokens(), projection='qkv')
+
+
+def _convnn(layer: Callable[..., Any], options: Any, meaning: str) -> Entry:
+    return Entry(stack_of(layer, options), 'document 000', meaning, maps.CONVNN)
+
+
+def _branching(nearest: NearestOptions, meaning: str) -> Entry:
+    return _convnn(BranchingLayer, BranchingOptions(nearest=nearest), f'a convolution beside {meaning}')
+
 
 MODELS: dict[str, Entry] = {
-    'cnn': Entry(stack_of(convolution), 'seed 000', 'convolutions, the baseline of the ConvNN family'),
-    'attention': Entry(stack_of(AttentionLayer), 'seed 000', 'self-attention between all tokens'),
-    'convnn_all': Entry(
-        stack_of(NearestLayer), 'seed 000', 'convolution over the nearest of all tokens', _ALL
+    'cnn': _convnn(conv_layer, ConvOptions(), 'convolutions, the baseline of the ConvNN family'),
+    'attention': _convnn(AttentionLayer, AttentionOptions(), 'self-attention between all tokens'),
+    'convnn_all': _convnn(NearestLayer, ALL, 'convolution over the nearest of all tokens'),
+    'convnn_random': _convnn(NearestLayer, RANDOM, 'convolution over the nearest of random tokens'),
+    'convnn_spatial': _convnn(NearestLayer, GRID, 'convolution over the nearest tokens of a grid'),
+    'convnn_attn': _convnn(
+        NearestLayer, ATTN, 'as convnn_random, between projected queries, keys and values'
     ),
-    'convnn_random': Entry(
-        stack_of(NearestLayer), 'seed 000', 'convolution over the nearest of random tokens', _RANDOM
-    ),
-    'convnn_spatial': Entry(
-        stack_of(NearestLayer), 'seed 000', 'convolution over the nearest tokens of a grid', _SPATIAL
-    ),
-    'convnn_attn': Entry(
-        stack_of(NearestLayer, projection='qkv'),
-        'seed 000',
-        'as convnn_random, between queries, keys and values mapped across tokens',
-        _RANDOM,
-    ),
-    'branching_all': Entry(
-        stack_of(BranchingLayer), 'seed 000', 'a convolution beside the layer of convnn_all', _ALL
-    ),
-    'branching_random': Entry(
-        stack_of(BranchingLayer), 'seed 000', 'a convolution beside the layer of convnn_random', _RANDOM
-    ),
-    'branching_spatial': Entry(
-        stack_of(BranchingLayer), 'seed 000', 'a convolution beside the layer of convnn_spatial', _SPATIAL
-    ),
-    'branching_attn': Entry(
-        stack_of(BranchingLayer, projection='qkv'),
-        'seed 000',
-        'a convolution beside the layer of convnn_attn',
-        _RANDOM,
-    ),
+    'branching_all': _branching(ALL, 'the layer of convnn_all'),
+    'branching_random': _branching(RANDOM, 'the layer of convnn_random'),
+    'branching_spatial': _branching(GRID, 'the layer of convnn_spatial'),
+    'branching_attn': _branching(ATTN, 'the layer of convnn_attn'),
     'block_cnn': Entry(
-        BlockCNN, 'seed 001', 'a plain chain of convolution blocks, with or without batch norm'
+        Recipe(BlockCNN, BlockCNNOptions()),
+        'document 001',
+        'a plain chain of convolution blocks, with or without batch norm',
+        maps.BLOCK_CNN,
     ),
-    'expert_cnn': Entry(ExpertCNN, 'seed 002', 'parallel convolutions, weighted for each image'),
-    'vit': Entry(ViT, 'seed 003', 'a small vision transformer, each head on its own channels'),
-    'profiled_cnn': Entry(ProfiledCNN, 'seed 003', 'five convolutions with batch norm; pruned, four'),
-    'vgg16': Entry(VGG16, 'seed 003', "torchvision's VGG16; pruned, without its second convolution"),
-    'mlp': Entry(MLP, 'seed 004', 'fully connected, two hidden layers'),
-    'mnist_cnn': Entry(MNISTCNN, 'seed 004', 'three convolutions; residual, pooling and activation variants'),
+    'expert_cnn': Entry(
+        Recipe(ExpertCNN, ExpertCNNOptions()),
+        'document 002',
+        'parallel convolutions, weighted for each image',
+        maps.EXPERT_CNN,
+    ),
+    'vit': Entry(
+        Recipe(ViT, ViTOptions()),
+        'document 003',
+        'a small vision transformer, each head on its own channels',
+        maps.VIT,
+    ),
+    'profiled_cnn': Entry(
+        Recipe(ProfiledCNN, ProfiledCNNOptions()),
+        'document 003',
+        'five convolutions with batch norm; pruned, four',
+        maps.PROFILED_CNN,
+    ),
+    'vgg16': Entry(
+        Recipe(VGG16, VGG16Options()),
+        'document 003',
+        "torchvision's VGG16; pruned, without its second convolution",
+        maps.VGG16,
+    ),
+    'mlp': Entry(Recipe(MLP, MLPOptions()), 'document 004', 'fully connected, two hidden layers', maps.MLP),
+    'mnist_cnn': Entry(
+        Recipe(MNISTCNN, MNISTCNNOptions()),
+        'document 004',
+        'three convolutions; residual, pooling and activation variants',
+        maps.MNIST_CNN,
+    ),
 }
 
 
 def register(
-    name: str, build: Callable[..., nnx.Module], *, document: str, meaning: str, **fixed: Any
+    name: str,
+    build: Callable[..., nnx.Module],
+    *,
+    document: str,
+    meaning: str,
+    torch_map: maps.TorchMap | None = None,
+    **defaults: Any,
 ) -> None:
-    """Adds a model of your own under `name`, so that configs and `create_model` know it."""
-    MODELS[name] = Entry(build, document, meaning, fixed)
+    """Adds a model of your own under `name`, so that configs and `create_model` know it.
+
+    Args:
+        name: what it is called from now on.
+        build: a recipe, such as `stack_of(MyLayer)`, or a class or function of keyword-only options.
+        document: where it is from.
+        meaning: what it is, in a line.
+        torch_map: the map of its PyTorch keys, for `interop` (see `interop/maps/`).
+        defaults: other defaults for some of its options.
+    """
+    MODELS[name] = Entry(recipe(build).changed(defaults), document, meaning, torch_map)
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -136,7 +176,7 @@ def _imported(name: str) -> Entry:
             f'model.name: expected module:builder of a file in the current folder or on PYTHONPATH, '
             f'got {name!r}: {error}'
         ) from error
-    return Entry(build, 'yours', build.__doc__ or '')
+    return Entry(recipe(build), 'yours', recipe(build).build.__doc__ or '')
 
 
 def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
@@ -158,7 +198,7 @@ def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
     for option in options:
         if option not in known.options():
             raise UserError(f'model.{option}: {name} has no such option. {near(option, known.options())}')
-    return known.build(**known.fixed, **options, rngs=rngs)
+    return known.recipe(**options, rngs=rngs)
 
 
 def count_parameters(model: nnx.Module, *, published: bool = False) -> int:

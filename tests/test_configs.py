@@ -1,25 +1,14 @@
-"""Every shipped experiment, shrunk in width, steps and data, trained for real on the embedded digits."""
+"""Every shipped experiment, shrunk in width, depth and data, trained for real on the embedded digits."""
 
 import pytest
 import runs
 from flax import nnx
+from small_models import narrow
 
 import flaxnets
 import train
 from train import cli
 
-# Small widths by model name; depth, options, optimiser, schedule and augmentation stay the config's.
-NARROW = {
-    'cnn': {'width': 4},
-    'attention': {'width': 4},
-    'block_cnn': {'blocks': 2, 'width': 4},
-    'expert_cnn': {'blocks': 2, 'width': 8},
-    'vit': {'blocks': 2},
-    'profiled_cnn': {'widths': (4, 4, 4, 8, 8), 'hidden': (16, 8)},
-    'vgg16': {'widths': (2, 2, 4, 4, 4), 'hidden': (8, 8), 'pooled': 1},
-    'mlp': {'hidden': (8, 8)},
-    'mnist_cnn': {'widths': (2, 4, 4)},
-}
 CONFIGS = [
     'branching_attn',
     'convnn:model=branching_spatial,layers=4',
@@ -100,9 +89,7 @@ def test_trains(name, tmp_path, monkeypatch):
         config.data.mean, config.data.std = (((0.5,) * channels,) * 2) if normalised else ((), ())
     if family == 'vit':
         config.data.classes = (0, 2, 4, 6, 8)
-    config.model.update(NARROW.get(model, {'width': 4, 'num_neighbors': 4}))
-    if 'random' in model or 'spatial' in model or 'attn' in model:
-        config.model.num_candidates = 16
+    config.model.update(narrow(model))
     config.data.limit = 48
     config.data.batch_size = 32
     config.data.cache_dir = str(tmp_path / 'cache')

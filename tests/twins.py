@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import small_models
 import torch
 from flax import nnx
+from small_models import BLOCK, CONVNN, MNIST, POOL, VGG
 
 import flaxnets
 from flaxnets import interop
@@ -15,59 +17,28 @@ from train.torch_reference import networks
 
 torch.set_num_threads(1)
 
-NEAREST = {'image_shape': (16, 16, 3), 'width': 4, 'num_neighbors': 4}
-POOL = {**NEAREST, 'num_candidates': 36}
-MNIST = {'image_shape': (12, 12, 1), 'widths': (3, 4, 5)}
-VGG = {'widths': (2, 3, 4, 5, 6), 'hidden': (9, 8), 'dropout': (0.0, 0.0), 'pooled': 2, 'num_classes': 10}
-# Case -> (model, options). Every registered model is among them; image sides differ where they may.
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    'cnn': ('cnn', {'image_shape': (8, 6, 3), 'width': 4, 'num_layers': 3}),
-    'attention': ('attention', {'image_shape': (8, 12, 3), 'width': 4, 'num_heads': 2}),
-    'attention_location': ('attention', {'image_shape': (8, 8, 1), 'width': 4, 'location_channels': True}),
-    'convnn_all': ('convnn_all', NEAREST),
-    'convnn_all_location': ('convnn_all', {**NEAREST, 'location_channels': True, 'similarity': 'euclidean'}),
-    'convnn_random': ('convnn_random', POOL),
+LOCATION = {'location_channels': True}
+# The small models of all tests, and what a map has to tell apart beside.
+CASES: dict[str, tuple[str, dict[str, Any]]] = small_models.CASES | {
+    'attention_location': ('attention', {'image_shape': (8, 8, 1), 'width': 4, **LOCATION}),
+    'convnn_all_location': ('convnn_all', {**CONVNN, **LOCATION, 'similarity': 'euclidean'}),
     'convnn_random_euclidean': ('convnn_random', {**POOL, 'similarity': 'euclidean', 'num_layers': 3}),
-    'convnn_spatial': ('convnn_spatial', {**POOL, 'image_shape': (16, 14, 3)}),
     'convnn_spatial_noshuffle': (
         'convnn_spatial',
         {**POOL, 'image_shape': (8, 8, 9), 'shuffle': 'none', 'width': 16},
     ),
-    'convnn_attn': ('convnn_attn', POOL),
-    'convnn_attn_value': ('convnn_attn', {**POOL, 'projection': 'value', 'location_channels': True}),
-    'branching_all': ('branching_all', {**NEAREST, 'channel_ratio': (2, 6)}),
-    'branching_random': ('branching_random', POOL),
-    'branching_spatial': ('branching_spatial', POOL),
-    'branching_attn': ('branching_attn', POOL),
-    'branching_conv_only': ('branching_all', {**NEAREST, 'channel_ratio': (8, 0)}),
-    'branching_nearest_only': ('branching_all', {**NEAREST, 'channel_ratio': (0, 8)}),
-    'block_cnn_bn': ('block_cnn', {'blocks': 2, 'width': 3, 'hidden': 7, 'batch_norm': True}),
-    'block_cnn': ('block_cnn', {'blocks': 2, 'width': 3, 'hidden': 7}),
-    'block_cnn_oversight': (
-        'block_cnn',
-        {'blocks': 2, 'width': 3, 'hidden': 7, 'batch_norm': True, 'oversight': True},
-    ),
-    'expert_cnn': ('expert_cnn', {'image_shape': (8, 10, 3), 'blocks': 2, 'width': 8, 'reduction': 2}),
-    'vit': ('vit', {'blocks': 2, 'image_shape': (8, 12, 3)}),
-    'vit_learned': (
-        'vit',
-        {'blocks': 2, 'heads': 3, 'width': 6, 'position': 'learned', 'activation': 'gelu'},
-    ),
-    'profiled_cnn': ('profiled_cnn', {'widths': (3, 4, 5, 6, 7), 'hidden': (9, 8), 'dropout': (0.0, 0.0)}),
-    'profiled_pruned': (
-        'profiled_cnn',
-        {'widths': (3, 4, 5, 6, 7), 'hidden': (9, 8), 'dropout': (0.0, 0.0), 'pruned': True},
-    ),
-    'vgg16': ('vgg16', VGG),
+    'convnn_attn_value': ('convnn_attn', {**POOL, **LOCATION, 'projection': 'value'}),
+    'branching_all_widths': ('branching_all', {**CONVNN, 'channel_ratio': (2, 6)}),
+    'branching_conv_only': ('branching_all', {**CONVNN, 'channel_ratio': (8, 0)}),
+    'branching_nearest_only': ('branching_all', {**CONVNN, 'channel_ratio': (0, 8)}),
+    'block_cnn_bn_oversight': ('block_cnn', {**BLOCK, 'batch_norm': True, 'oversight': True}),
     'vgg16_pruned': ('vgg16', {**VGG, 'pruned': True}),
-    'mlp': ('mlp', {'image_shape': (5, 4, 2), 'hidden': (6, 7)}),
-    'mnist_cnn_residual': ('mnist_cnn', {**MNIST, 'residual': 2, 'batch_norm': True}),
-    'mnist_cnn': ('mnist_cnn', MNIST),
     'mnist_cnn_tanh': ('mnist_cnn', {**MNIST, 'order': 'pool_act', 'activation': 'tanh'}),
-    'mnist_cnn_plain': ('mnist_cnn', {**MNIST, 'residual': 2, 'skip': False, 'oversight': True}),
 }
-# Model -> the first case of it: with batch normalisation, where it is an option.
+NO_DROPOUT = {'profiled_cnn': {'dropout': (0.0, 0.0)}, 'vgg16': {'dropout': (0.0, 0.0)}}
+# Model -> a case of it: with batch normalisation, where it is an option.
 MODELS = {name: case for case, (name, _) in reversed(CASES.items())}
+MODELS |= {'block_cnn': 'block_cnn batch_norm', 'mnist_cnn': 'mnist_cnn norm'}
 # Rounding may swap two almost equal neighbours in float32: these are compared in float64 only.
 CHOOSES_NEIGHBOURS = {case for case, (name, _) in CASES.items() if name.startswith(('convnn', 'branching'))}
 
@@ -79,6 +50,7 @@ class Pair:
         self.case = case
         self.name, options = CASES[case]
         self.options = {'num_classes': 5 if self.name == 'vit' else 10, **options}
+        self.options |= NO_DROPOUT.get(self.name, {})
         self.dtype = dtype
         self.torch_dtype = torch.float64 if dtype == jnp.float64 else torch.float32
         torch.manual_seed(seed)

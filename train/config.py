@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from flaxnets import registry
 from flaxnets.errors import UserError
+from flaxnets.options import Declared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,9 +217,7 @@ def validate(config: Any) -> ConfigDict:
             )
         if option_name not in known:
             raise UserError(f'config.{key}: {name} has no such option. {registry.near(option_name, known)}')
-        default = known[option_name].default
-        typed = isinstance(default, (int, float, str, bool, tuple))
-        _set(checked, key, check(key, value, Option(default, '')) if typed else _frozen(value))
+        _set(checked, key, check_model_option(key, value, known[option_name]))
     _check_together(checked)
     return checked
 
@@ -231,14 +230,33 @@ def check(key: str, value: Any, option: Option) -> Any:
         value = float(value)
     if kind is tuple and isinstance(value, (int, float, str)):
         value = (value,)
-    right = type(value) is kind
-    if right and option.choices:
-        right = value in option.choices
-    if right and isinstance(value, (int, float)):
-        right = (option.low is None or value >= option.low) and (option.high is None or value <= option.high)
-    if not right:
+    correct = type(value) is kind
+    if correct and option.choices:
+        correct = value in option.choices
+    if correct and isinstance(value, (int, float)):
+        correct = (option.low is None or value >= option.low) and (
+            option.high is None or value <= option.high
+        )
+    if not correct:
         hint = f' {registry.near(value, option.choices)}' if option.choices and isinstance(value, str) else ''
         raise UserError(f'config.{key}: expected {option.expected()}, got {value!r}.{hint}')
+    return value
+
+
+def check_model_option(key: str, value: Any, declared: Declared) -> Any:
+    """`value` in the type that the model declares, or a `UserError` that says what was expected."""
+    value = _frozen(value)
+    if declared.several and isinstance(value, (int, float)):
+        value = (value,)
+    if isinstance(declared.default, float) and type(value) is int:
+        value = float(value)
+    if not declared.admits(value):
+        hint = (
+            f' {registry.near(value, declared.choices)}'
+            if isinstance(value, str) and declared.choices
+            else ''
+        )
+        raise UserError(f'config.{key}: expected {declared.expected()}, got {value!r}.{hint}')
     return value
 
 
@@ -247,8 +265,8 @@ def expected(key: str) -> str:
     if key in OPTIONS:
         return OPTIONS[key].expected()
     name = key.removeprefix('model.')
-    defaults = [e.options()[name].default for e in registry.MODELS.values() if name in e.options()]
-    return Option(defaults[0], '').expected() if defaults else 'a value of the type it has in the config'
+    declared = [e.options()[name] for e in registry.MODELS.values() if name in e.options()]
+    return declared[0].expected() if declared else 'a value of the type it has in the config'
 
 
 def every(text: str) -> tuple[float, str]:

@@ -90,13 +90,16 @@ def one_model(name: str, options: dict[str, Any]) -> Iterator[Any]:
     yield f'{name} ({entry.document}): {entry.meaning}'
     also = '' if ours == published else f' ({published:,} with those the document never uses)'
     yield f'{ours:,} parameters{also}, {arithmetic:,} multiply-adds for {times(shape)} pixels\n'
-    yield (inspect.getdoc(entry.build) or '') + '\n'
+    about, _, _ = (inspect.getdoc(entry.recipe.build) or '').partition('\n\n')
+    yield f'{about}\n'
     table = Table(box=None, pad_edge=False, header_style='bold')
-    for title in ('option', 'default', 'here'):
+    for title in ('option', 'default', 'here', 'meaning'):
         table.add_column(title)
-    for option, parameter in entry.options().items():
+    for option, declared in entry.options().items():
         here = shown(options[option]) if option in options else ''
-        table.add_row(option, shown(parameter.default), here)
+        meaning = ' or '.join(declared.choices)
+        meaning += f'{": " if meaning and declared.meaning else ""}{declared.meaning}'
+        table.add_row(option, shown(declared.default), here, meaning)
     yield table
 
 
@@ -113,10 +116,7 @@ def parse(name: str, given: Sequence[str]) -> dict[str, Any]:
             raise UserError(f'command line: expected OPTION=VALUE, got {argument!r}. See --help')
         if option not in known:
             raise UserError(f'model.{option}: {name} has no such option. {registry.near(option, known)}')
-        value, default = literal(text), known[option].default
-        if isinstance(default, (bool, int, float, str, tuple)):
-            value = config.check(f'model.{option}', value, config.Option(default, ''))
-        options[option] = value
+        options[option] = config.check_model_option(f'model.{option}', literal(text), known[option])
     return options
 
 
@@ -130,8 +130,6 @@ def literal(text: str) -> Any:
 
 def shown(value: Any) -> str:
     """A default as a user writes it."""
-    if value is inspect.Parameter.empty:
-        return 'to be given'
     if inspect.isclass(value):
         return value.__name__
     return value if isinstance(value, str) else f'{value}'
@@ -151,10 +149,6 @@ def abstract(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from flaxnets import registry
 
     declared = registry.entry(name).options()
-    # A model of your own may leave these two without a default.
-    usual: dict[str, Any] = {'num_classes': 10, 'image_shape': (32, 32, 3)}
-    missing = {option for option, parameter in declared.items() if parameter.default is parameter.empty}
-    options = {option: usual[option] for option in missing & set(usual)} | options
     try:
         model = nnx.eval_shape(lambda: flaxnets.create_model(name, **options, rngs=nnx.Rngs(0)))
     except (TypeError, AttributeError) as error:  # a value of the wrong kind, such as a word for a pair

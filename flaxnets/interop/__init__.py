@@ -5,7 +5,7 @@
     interop.load('model.pt'), interop.save('model.safetensors', model)   files
     interop.to_jax(tensor), interop.to_tensor(array)                     live, without a copy
 
-Every model has one map (`maps.py`): rows that pair the published PyTorch keys with a path in
+Every model has one map (`maps/`): rows that pair the published PyTorch keys with a path in
 the NNX state and the change of layout between them. `from_torch` and `to_torch` read the same rows
 in the two directions. The only file of the library that reads and writes files.
 """
@@ -40,9 +40,9 @@ def from_torch(
     Every key is used, ignored because the published code never uses it, or an error.
 
     Args:
-        model: a model of `list_models()`, or any with a map in `torch_maps.MAPS`. An abstract one will
+        model: a model of `list_models()`, or one registered with a `torch_map`. An abstract one will
             do, and saves computing initial values: `nnx.eval_shape(lambda: create_model(...))`.
-        state_dict: {published key: tensor or array}, or a checkpoint holding it under 'state_dict',
+        state_dict: {published key: tensor or array}, or a checkpoint with it under 'state_dict',
             'model_state_dict' or 'model'; the prefixes of DataParallel and torch.compile are taken off.
             Values are converted to the model's dtypes.
         skip: what the model keeps, to replace a head for example: published keys or paths in the model,
@@ -72,7 +72,7 @@ def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: the weights under published keys, the model card if one travels with them,
+    """What a file holds: the weights under published keys, the model card if there is one,
     and PyTorch's optimiser state if it lies beside them."""
 
     state_dict: dict[str, np.ndarray]

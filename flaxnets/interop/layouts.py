@@ -1,4 +1,4 @@
-"""How PyTorch and Flax lay out the same values, and the rows of a map between them (`maps.py`)."""
+"""How PyTorch and Flax lay out the same values, and the rows of a map between them (`maps/`)."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence

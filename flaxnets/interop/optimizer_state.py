@@ -2,7 +2,7 @@
 
 `torch.optim` numbers the parameters in the order of the model's, and keeps for each `exp_avg`,
 `exp_avg_sq` and `step` (Adam, AdamW) or `momentum_buffer` (SGD). A moment has its parameter's shape,
-so the map that carries a weight over carries its moments too. Parameters that no gradient reached
+so a weight's row of the map serves for its moments too. Parameters that no gradient reached
 have none there, and zeros here.
 """
 
@@ -42,7 +42,7 @@ def take_over(
         The state, and the updates made so far: Adam's steps; 0 for SGD, which does not count them.
 
     Raises:
-        UserError: no moments there, moments of another optimiser, or no telling whose they are.
+        UserError: no moments there, moments of another optimiser, or parameters that cannot be told apart.
     """
     moments = by_key(optimizer, given)
     kinds = {name for each in moments.values() for name in each}
@@ -86,12 +86,12 @@ def by_key(optimizer: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dic
     elif len(groups) > 1:
         raise UserError(
             f'init_from.optimizer: expected one group of parameters, got {len(groups)}, and it is not '
-            'said whose they are; save an optimiser made with model.named_parameters()'
+            'stated which parameters they have; save an optimiser made with model.named_parameters()'
         )
     if len(keys) != len(numbers):
         raise UserError(
             f'init_from.optimizer: expected an optimiser of {len(keys)} parameters, got {len(numbers)}; '
-            'save one that holds all of them'
+            'save one that has all of them'
         )
     moments = {}
     for key, number in zip(keys, numbers, strict=True):
@@ -107,7 +107,7 @@ def by_key(optimizer: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dic
 
 
 def continue_schedule(opt_state: optax.OptState, steps: int) -> optax.OptState:
-    """`opt_state` whose learning rate is that of the step after `steps`."""
+    """`opt_state` with the learning rate of the step after `steps`."""
 
     def counted(state: Any) -> Any:
         if isinstance(state, optax.ScaleByScheduleState):

@@ -1,11 +1,12 @@
 """State dicts as people have them, and how they fit a model.
 
 A state dict may sit in a dictionary beside an optimiser's state, carry the prefixes of
-`torch.nn.DataParallel` and `torch.compile`, and hold tensors of any device and dtype. `arrays` makes
-{published key: numpy array} of it. `match` compares that with the model's map (`maps.py`) and
+`torch.nn.DataParallel` and `torch.compile`, and contain tensors of any device and dtype. `arrays` makes
+{published key: numpy array} of it. `match` compares that with the model's map (`maps/`) and
 reports all differences at once.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -29,7 +30,7 @@ MOST_PROBLEMS = 1000
 
 
 def arrays(value: Any) -> dict[str, np.ndarray]:
-    """{published key: array} of a state dict, or of a checkpoint that holds one.
+    """{published key: array} of a state dict, or of a checkpoint that contains one.
 
     Raises:
         UserError: if there is none, or a value is no plain dense tensor.
@@ -38,7 +39,7 @@ def arrays(value: Any) -> dict[str, np.ndarray]:
     for key, tensor in find(value).items():
         plain = '.'.join(part for part in key.split('.') if part not in WRAPPERS)
         if plain in found:
-            raise UserError(f'state dict: {shown(key)} stands in it twice, with and without a wrapper prefix')
+            raise UserError(f'state dict: {shown(key)} is there twice, with and without a wrapper prefix')
         try:
             found[plain] = to_numpy(tensor)
         except (TypeError, RuntimeError) as error:
@@ -48,7 +49,7 @@ def arrays(value: Any) -> dict[str, np.ndarray]:
 
 
 def find(value: Any) -> Mapping[str, Any]:
-    """The mapping from keys to tensors in `value`: itself, or what it holds under one of `NESTED`."""
+    """The mapping from keys to tensors in `value`: itself, or its value under one of `NESTED`."""
     for _ in range(9):  # a hostile file may nest without end
         if not isinstance(value, Mapping):
             break
@@ -156,7 +157,7 @@ def selected(model: nnx.Module, patterns: Iterable[str], *, option: str) -> froz
         UserError: a pattern that selects nothing; `option` is what the user set.
     """
     names = {path: [dotted(path)] for path in flat_state(model)}
-    if type(model).__name__ in maps.MAPS:
+    with contextlib.suppress(UserError):  # a model without a map: its paths are all the names it has
         for row in maps.rows(model):
             names[row.flax] += row.torch
     paths: set[str] = set()
@@ -243,7 +244,7 @@ def table(model: nnx.Module) -> str:
 
 
 def flat_state(model: nnx.Module) -> dict[str, nnx.Variable]:
-    """{path joined by '/': variable} of all that a model holds."""
+    """{path joined by '/': variable} of all values of a model."""
     return {'/'.join(map(str, path)): variable for path, variable in nnx.to_flat_state(nnx.state(model))}
 
 

@@ -1,16 +1,12 @@
 """Activation functions by name."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flaxnets import options
-
 Activation = Callable[[Array], Array]
-Name = Literal['relu', 'tanh', 'gelu']
 
 
 def gelu(x: Array) -> Array:
@@ -20,9 +16,3 @@ def gelu(x: Array) -> Array:
 
 
 ACTIVATIONS: dict[str, Activation] = {'relu': jax.nn.relu, 'tanh': jnp.tanh, 'gelu': gelu}
-
-
-def by_name(name: str) -> Activation:
-    """The function called `name`; a `UserError` with the choices if there is none."""
-    options.one_of('activation', name, Name)
-    return ACTIVATIONS[name]

@@ -1,4 +1,4 @@
-"""Self-attention over an image's tokens (Vaswani et al., 2017), as seed 000 uses it.
+"""Self-attention over an image's tokens (Vaswani et al., 2017), as document 000 uses it.
 
 Beside the ConvNN layer (`nearest.py`) this is the soft relative: every token gathers from *all*
 tokens, weighted, where ConvNN gathers K and has a kernel matrix for each. On tokens x_t of F features
@@ -10,17 +10,20 @@ tokens, weighted, where ConvNN gathers K and has a kernel matrix for each. On to
     out = concatenated heads · W_o + b_o             E -> E
 """
 
+import dataclasses
 import math
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
-from flaxnets.layers.tokens import ImageTokens
+from flaxnets.layers.init import Types
+from flaxnets.layers.tokens import ImageTokens, TokenOptions
+from flaxnets.options import option
 
 
 class TokenAttention(nnx.Module):
@@ -35,32 +38,16 @@ class TokenAttention(nnx.Module):
         self,
         features: int,
         num_heads: int = 1,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        **types: Unpack[Types],
     ):
         if num_heads < 1 or features % num_heads:
             raise UserError(
                 f'model.num_heads: expected a divisor of the {features} features of a token, got {num_heads}'
             )
         self.num_heads = num_heads
-        self.qkv = nnx.Linear(
-            features,
-            3 * features,
-            kernel_init=jax.nn.initializers.xavier_uniform(),
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        self.out = nnx.Linear(
-            features,
-            features,
-            kernel_init=init.uniform(features),
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        zeros, xavier = jax.nn.initializers.zeros, jax.nn.initializers.xavier_uniform()
+        self.qkv = init.linear(features, 3 * features, kernel_init=xavier, bias_init=zeros, **types)
+        self.out = init.linear(features, features, bias_init=zeros, **types)
 
     def __call__(self, x: Float[Array, 'batch tokens features']) -> Float[Array, 'batch tokens features']:
         batch, tokens, features = x.shape
@@ -79,36 +66,28 @@ class TokenAttention(nnx.Module):
         return jax.nn.softmax(scores.astype(jnp.promote_types(q.dtype, jnp.float32)))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionOptions(TokenOptions):
+    """Options of the attention layer."""
+
+    num_heads: int = option(1, 'heads, each on its own features', at_least=1)
+
+
 class AttentionLayer(nnx.Module):
-    """The image layer: tokens, 1x1 convolution, attention, image; see `ImageTokens` for `shuffle`
-    and `location_channels`."""
+    """The image layer: tokens, 1x1 convolution, attention, image."""
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
         image_size: tuple[int, int],
-        *,
-        num_heads: int = 1,
-        shuffle: str = 'both',
-        location_channels: bool = False,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        options: AttentionOptions,
+        **types: Unpack[Types],
     ):
-        self.image = ImageTokens(
-            in_features,
-            out_features,
-            image_size,
-            shuffle=shuffle,
-            location_channels=location_channels,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        self.image = ImageTokens(in_features, out_features, image_size, options, **types)
         going_in, inner = self.image.features
-        self.embed = init.linear(going_in, inner, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.attention = TokenAttention(inner, num_heads, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.embed = init.linear(going_in, inner, **types)
+        self.attention = TokenAttention(inner, options.num_heads, **types)
 
     @property
     def out_size(self) -> tuple[int, int]:

@@ -1,15 +1,15 @@
 """Which tokens a token may choose its neighbours from: the pool of a ConvNN layer (`nearest.py`).
 
-    all       every token
-    random    N tokens drawn anew at every call, in evaluation too
-    spatial   N tokens on a square grid from edge to edge of the map
+    AllTokens       every token
+    RandomTokens    N tokens drawn anew at every call, in evaluation too
+    GridTokens      N tokens on a square grid from edge to edge of the map
 
-Random and spatial pools are the same for every image of a batch. N of 64 out of 256 tokens cuts the
+Random and grid pools are the same for every image of a batch. N of 64 out of 256 tokens cuts the
 similarities to a quarter.
 """
 
+import dataclasses
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from flaxnets.errors import UserError
+from flaxnets.options import Options, option
 
-Pool = Literal['all', 'random', 'spatial']
 Indices = Int[Array | np.ndarray, ' candidates']
+_MORE = 'lower it or raise model.num_candidates'
 
 
 def spatial_grid(grid: tuple[int, int], num_candidates: int) -> Int[np.ndarray, ' candidates']:
@@ -44,53 +45,104 @@ def draw(tokens: int, num_candidates: int, rngs: nnx.Rngs | None) -> Int[Array, 
     return jax.random.permutation(rngs.candidates(), tokens)[:num_candidates]
 
 
-def candidates(
-    pool: str,
-    grid: tuple[int, int],
-    num_candidates: int,
-    given: Indices | None,
-    rngs: nnx.Rngs | None,
-) -> Int[Array, ' candidates'] | None:
-    """Indices of the pool's tokens; None for all of them. `given` replaces a random draw.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AllTokens(Options):
+    """Every token is a candidate.
 
-    Raises:
-        UserError: indices given to a pool that is not random, or not `num_candidates` of them.
+    The three pools have the same methods and attributes:
+
+    Attributes:
+        draws: a call needs random numbers or indices.
+        excludes_itself: a candidate never chooses itself, since it is its own first neighbour already.
     """
-    if given is not None and (pool != 'random' or given.shape != (num_candidates,)):
-        expected = f'[{num_candidates}] indices' if pool == 'random' else f"none, its pool being '{pool}'"
-        raise UserError(f'candidates: expected {expected} for this layer, got shape {list(given.shape)}')
-    if pool == 'all':
+
+    draws = False
+    excludes_itself = False
+
+    def check(self, grid: tuple[int, int], num_neighbors: int) -> None:
+        """Raises a `UserError` if there are fewer tokens than candidates or candidates than neighbours."""
+        tokens = math.prod(grid)
+        _enough(num_neighbors, tokens, f'the {tokens} tokens', 'lower it')
+
+    def indices(
+        self, grid: tuple[int, int], given: Indices | None, rngs: nnx.Rngs | None
+    ) -> Int[Array, ' candidates'] | None:
+        """The candidates among the tokens of `grid`; None: all of them. `given` replaces a random draw.
+
+        Raises:
+            UserError: indices given to a pool that is not random, or not as many as it has.
+        """
+        _none_given(given)
         return None
-    if given is not None:
-        return jnp.asarray(given)
-    if pool == 'spatial':
-        return jnp.asarray(spatial_grid(grid, num_candidates))
-    return draw(math.prod(grid), num_candidates, rngs)
 
 
-def check(pool: str, grid: tuple[int, int], num_candidates: int, num_neighbors: int) -> None:
-    """Raises a `UserError` if there are fewer tokens than candidates or candidates than neighbours."""
-    tokens = math.prod(grid)
-    if pool == 'all':
-        most, among = tokens, f'the {tokens} tokens'
-    else:
-        side = math.isqrt(num_candidates)
-        if pool == 'spatial' and side * side != num_candidates:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomTokens(AllTokens):
+    """N tokens, drawn anew at every call."""
+
+    draws = True
+    excludes_itself = True
+    num_candidates: int = option(64, 'tokens that neighbours are chosen from', at_least=1)
+
+    def check(self, grid: tuple[int, int], num_neighbors: int) -> None:
+        _room(self.num_candidates, grid, math.prod(grid))
+        _enough(num_neighbors, self.num_candidates, f'{self.num_candidates} candidates', _MORE)
+
+    def indices(
+        self, grid: tuple[int, int], given: Indices | None, rngs: nnx.Rngs | None
+    ) -> Int[Array, ' candidates']:
+        if given is None:
+            return draw(math.prod(grid), self.num_candidates, rngs)
+        if given.shape != (self.num_candidates,):
             raise UserError(
-                f'model.num_candidates: expected a square number for a grid, got {num_candidates}; '
+                f'candidates: expected [{self.num_candidates}] indices for this layer, '
+                f'got shape {list(given.shape)}'
+            )
+        return jnp.asarray(given)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridTokens(AllTokens):
+    """N tokens on a square grid. A grid token is a candidate of its own and so appears twice."""
+
+    num_candidates: int = option(64, 'tokens on the grid, a square number', at_least=1)
+
+    def check(self, grid: tuple[int, int], num_neighbors: int) -> None:
+        side = math.isqrt(self.num_candidates)
+        if side * side != self.num_candidates:
+            raise UserError(
+                f'model.num_candidates: expected a square number for a grid, got {self.num_candidates}; '
                 f'try {side**2} or {(side + 1) ** 2}'
             )
-        room = min(grid) ** 2 if pool == 'spatial' else tokens
-        if not 1 <= num_candidates <= room:
-            raise UserError(
-                f'model.num_candidates: expected 1 to {room} of the {grid[0]} x {grid[1]} tokens, '
-                f'got {num_candidates}; lower it or use larger images'
-            )
-        # Each token is its own first neighbour. A random candidate does not choose itself once more.
-        most = num_candidates + 1 if pool == 'spatial' else num_candidates
-        among = f'{num_candidates} candidates'
-    if not 1 <= num_neighbors <= most:
+        _room(self.num_candidates, grid, min(grid) ** 2)
+        # One more: the token itself comes first, and may be chosen from the grid once more.
+        _enough(num_neighbors, self.num_candidates + 1, f'{self.num_candidates} candidates', _MORE)
+
+    def indices(
+        self, grid: tuple[int, int], given: Indices | None, rngs: nnx.Rngs | None
+    ) -> Int[Array, ' candidates']:
+        _none_given(given)
+        return jnp.asarray(spatial_grid(grid, self.num_candidates))
+
+
+def _none_given(given: Indices | None) -> None:
+    if given is not None:
         raise UserError(
-            f'model.num_neighbors: expected 1 to {most} among {among}, got {num_neighbors}; lower it'
-            + ('' if pool == 'all' else ' or raise model.num_candidates')
+            f'candidates: expected none for this layer: its candidates are not random, '
+            f'got shape {list(given.shape)}'
+        )
+
+
+def _room(num_candidates: int, grid: tuple[int, int], most: int) -> None:
+    if num_candidates > most:
+        raise UserError(
+            f'model.num_candidates: expected 1 to {most} of the {grid[0]} x {grid[1]} tokens, '
+            f'got {num_candidates}; lower it or use larger images'
+        )
+
+
+def _enough(num_neighbors: int, most: int, among: str, advice: str) -> None:
+    if num_neighbors > most:
+        raise UserError(
+            f'model.num_neighbors: expected 1 to {most} among {among}, got {num_neighbors}; {advice}'
         )

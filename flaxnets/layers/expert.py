@@ -1,4 +1,4 @@
-"""Expert branches: parallel convolutions, weighted for each image by a small network (seed 002).
+"""Expert branches: parallel convolutions, weighted for each image by a gate (document 002).
 
     y = sum over k of a_k(x) * ReLU(norm_k(conv_k(x)))          [B, H, W, C] -> [B, H, W, width]
     a(x) = softmax(W2 ReLU(W1 mean(x)))                         [B, H, W, C] -> [B, experts]
@@ -7,40 +7,49 @@ The mean is over the image; W1 has `C / reduction` outputs. It is a mixture in w
 computed (Jacobs et al., 1991), with the squeeze and excitation of Hu et al. (2018) as its gate.
 """
 
+import dataclasses
 import functools
 import operator
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flaxnets import options
 from flaxnets.errors import UserError
 from flaxnets.layers import init
+from flaxnets.layers.conv import Conv
+from flaxnets.layers.init import Types
 from flaxnets.layers.norm import BatchNorm
+from flaxnets.options import Options, option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExpertOptions(Options):
+    """Options of an expert layer."""
+
+    experts: int = option(3, 'parallel branches of a layer', at_least=1)
+    reduction: int = option(8, 'the gate has width // reduction hidden features', at_least=1)
+    kernel_size: int = option(3, 'of the branches, odd', at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel_size % 2 == 0:
+            raise UserError(f'model.kernel_size: expected an odd number, got {self.kernel_size}')
 
 
 class Gate(nnx.Module):
     """Weights that add up to 1: softmax(W2 ReLU(W1 mean(x))), one for each expert and image."""
 
-    def __init__(
-        self,
-        in_features: int,
-        experts: int,
-        *,
-        reduction: int = 8,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        options.whole(experts=experts, reduction=reduction)
-        if in_features < reduction:
-            raise UserError(f'model.reduction: expected at most the width, {in_features}, got {reduction}')
-        linear = functools.partial(init.linear, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.squeeze = linear(in_features, in_features // reduction)
-        self.excite = linear(in_features // reduction, experts)
+    def __init__(self, in_features: int, options: ExpertOptions, **types: Unpack[Types]):
+        hidden = in_features // options.reduction
+        if not hidden:
+            raise UserError(
+                f'model.reduction: expected at most the width, {in_features}, got {options.reduction}'
+            )
+        self.squeeze = init.linear(in_features, hidden, **types)
+        self.excite = init.linear(hidden, options.experts, **types)
 
     def __call__(self, x: Float[Array, 'batch height width channels']) -> Float[Array, 'batch experts']:
         return jax.nn.softmax(self.excite(nnx.relu(self.squeeze(jnp.mean(x, axis=(1, 2))))))
@@ -55,38 +64,16 @@ class ExpertLayer(nnx.Module):
 
     Args:
         in_features, width: channels in and out.
-        kernel_size: odd, so that the padding keeps the image's size.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        width: int,
-        *,
-        experts: int = 3,
-        reduction: int = 8,
-        kernel_size: int = 3,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        options.whole(width=width, kernel_size=kernel_size)
-        if kernel_size % 2 == 0:
-            raise UserError(f'model.kernel_size: expected an odd number, got {kernel_size}')
-        self.gate = Gate(
-            in_features, experts, reduction=reduction, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+    def __init__(self, in_features: int, width: int, options: ExpertOptions, **types: Unpack[Types]):
+        channels = options.experts * width
+        self.gate = Gate(in_features, options, **types)
+        self.conv = Conv(
+            in_features, channels, options.kernel_size, padding=options.kernel_size // 2, **types
         )
-        self.conv = init.conv(
-            in_features,
-            experts * width,
-            (kernel_size, kernel_size),
-            padding=kernel_size // 2,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        self.norm = BatchNorm(experts * width, dtype=dtype, param_dtype=param_dtype)
-        self.experts = experts
+        self.norm = BatchNorm(channels, **types)
+        self.experts = options.experts
 
     def __call__(
         self, x: Float[Array, 'batch height width channels']

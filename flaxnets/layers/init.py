@@ -1,4 +1,4 @@
-"""PyTorch's default initialisers, and the convolution and linear layers that use them.
+"""PyTorch's default initial values, the linear layer that uses them, and how every module is told its types.
 
 PyTorch draws the kernel *and the bias* of a convolution or linear layer uniformly from
 ±1/sqrt(fan_in), with fan_in = input channels x kernel positions (He et al., 2015, as
@@ -9,6 +9,7 @@ depend on these.
 
 import math
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,19 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 Initializer = jax.nn.initializers.Initializer
+
+
+class Types(TypedDict, total=False):
+    """What every module takes by keyword beside its sizes and options, and hands on to its parts, `**types`.
+
+    dtype: of the computation; None: what inputs and parameters promote to.
+    param_dtype: of the parameters, float32 by default.
+    rngs: the random streams of the initial values; no module keeps them.
+    """
+
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
+    rngs: nnx.Rngs
 
 
 def uniform(fan_in: int) -> Initializer:
@@ -28,36 +42,9 @@ def uniform(fan_in: int) -> Initializer:
     return init
 
 
-def conv(
-    in_features: int,
-    out_features: int,
-    kernel_size: Sequence[int] = (3, 3),
-    *,
-    strides: int = 1,
-    padding: int | str = 'SAME',
-    use_bias: bool = True,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """A convolution `[B, H, W, in] -> [B, H', W', out]` with PyTorch's initial values.
-
-    `padding` is 'SAME', 'VALID' or the number of zeros on every side (PyTorch's meaning).
-    """
-    init = uniform(in_features * math.prod(kernel_size))
-    return nnx.Conv(
-        in_features,
-        out_features,
-        tuple(kernel_size),
-        strides=strides,
-        padding=padding,
-        use_bias=use_bias,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        kernel_init=init,
-        bias_init=init,
-        rngs=rngs,
-    )
+def parameter(shape: Sequence[int], initial: Initializer, **types: Unpack[Types]) -> nnx.Param:
+    """A parameter with values drawn from `rngs.params()`."""
+    return nnx.Param(initial(types['rngs'].params(), tuple(shape), types.get('param_dtype', jnp.float32)))
 
 
 def linear(
@@ -65,19 +52,17 @@ def linear(
     out_features: int,
     *,
     use_bias: bool = True,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
+    kernel_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    **types: Unpack[Types],
 ) -> nnx.Linear:
-    """A linear map over the last axis, `[..., in] -> [..., out]`, with PyTorch's initial values."""
+    """A linear layer over the last axis, `[..., in] -> [..., out]`, with PyTorch's initial values."""
     init = uniform(in_features)
     return nnx.Linear(
         in_features,
         out_features,
         use_bias=use_bias,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        kernel_init=init,
-        bias_init=init,
-        rngs=rngs,
+        kernel_init=kernel_init or init,
+        bias_init=bias_init or init,
+        **types,
     )

@@ -1,4 +1,4 @@
-"""Convolution over nearest neighbours (ConvNN; seed 000).
+"""Convolution over nearest neighbours (ConvNN; document 000).
 
 A convolution mixes every position with the positions around it. This layer mixes every position
 with the positions most *like* it, wherever in the image they are. Positions are tokens: a 32 x 32
@@ -16,46 +16,43 @@ Laid side by side, K for each token, the neighbours are what a convolution of wi
 reads: hence the name, and the kernel's shape [K, F, F'].
 
 *Queries, keys, values.* Without a projection q = k = v = the tokens. With `projection='qkv'` each is a
-bias-free linear map *across the T tokens*, q_n = Σ_t W_q[t, n] x_t: a token becomes a mixture of all
-tokens, its features stay apart. With 'value' only v is mapped. With either, similarity is max(0, s).
+bias-free linear layer *across the T tokens*, q_n = Σ_t W_q[t, n] x_t: a token becomes a mixture of all
+tokens, its features stay apart. With 'value' only v is projected. With either, similarity is max(0, s).
 
-*Candidates* (`pool`), N of the T tokens, the same for all images of the batch:
+*Candidates* (`candidates.py`), N of the T tokens, the same for all images of the batch:
 
     all       every token, t among them: where q = k, it is its own nearest
     random    N tokens drawn at each call; neighbours are t itself, then the K - 1 most similar
               candidates other than t
-    spatial   N tokens on a square grid over the map; neighbours are t itself, then the K - 1 most
+    grid      N tokens on a square grid over the map; neighbours are t itself, then the K - 1 most
               similar candidates. A grid token is a candidate of its own and so appears twice
 
-*What learns.* q and k decide only *which* tokens are gathered. A choice has no slope, so W_q and W_k
-get no gradient and keep their initial values: the published layer learns its values and its kernel,
+*What is trained.* q and k decide only *which* tokens are gathered. Indices have no gradient, so W_q and
+W_k keep their initial values: the published layer learns its values and its kernel,
 over a neighbourhood measured by random projections. `soft=True` is ours, off by default: neighbour j
-is weighted by softmax_j s(t, n_j), and through these weights W_q and W_k learn.
+is weighted by softmax_j s(t, n_j), and through these weights W_q and W_k get gradients.
 
 *Precision.* Two nearly equal similarities, rounded, swap two neighbours and change the output visibly.
 Whatever the layer computes in, similarities are float32 at least and multiplied at the highest
 precision (TF32 on a GPU, bfloat16 on a TPU are not enough).
 """
 
+import dataclasses
 import math
-from typing import Literal
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from flaxnets.layers import candidates as pools
 from flaxnets.layers import init
-from flaxnets.layers.candidates import Indices, Pool
+from flaxnets.layers.candidates import AllTokens, Indices
 from flaxnets.layers.gather import add_products, rows
-from flaxnets.layers.tokens import ImageTokens
-from flaxnets.options import one_of
-
-Projection = Literal['none', 'value', 'qkv']
-Similarity = Literal['cosine', 'euclidean']
+from flaxnets.layers.init import Types
+from flaxnets.layers.tokens import ImageTokens, TokenOptions
+from flaxnets.options import option
 
 
 def cosine(
@@ -64,7 +61,7 @@ def cosine(
     """Cosine of the angle between every key and every query; norms below 1e-12 count as 1e-12."""
 
     def unit(x):
-        # Clamped before the root, whose slope at the zero vector would be infinite.
+        # Clamped before the root, whose derivative at the zero vector would be infinite.
         return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
 
     return jnp.einsum('...tc,...nc->...tn', unit(keys), unit(queries), precision=jax.lax.Precision.HIGHEST)
@@ -80,24 +77,37 @@ def euclidean(
 
 
 class AcrossTokens(nnx.Module):
-    """A bias-free linear map across tokens: y_s = Σ_t x_t · kernel[t, s]."""
+    """A bias-free linear layer across tokens: y_s = Σ_t x_t · kernel[t, s]."""
 
-    def __init__(self, tokens: int, *, param_dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        kernel = init.uniform(tokens)(rngs.params(), (tokens, tokens), param_dtype)
-        self.kernel = nnx.Param(kernel)
+    def __init__(self, tokens: int, **types: Unpack[Types]):
+        self.kernel = init.parameter((tokens, tokens), init.uniform(tokens), **types)
+        self.dtype = types.get('dtype')
 
     def __call__(
         self,
         x: Float[Array, 'batch tokens features'],
         *,
         only: Int[Array, ' out'] | None = None,
-        dtype: DTypeLike | None = None,
-        precision: jax.lax.Precision | None = None,
+        exact: bool = False,
     ) -> Float[Array, 'batch out features']:
-        """The tokens `only`, in their order, or all of them."""
+        """The tokens `only`, in their order, or all of them; `exact`: in float32 at least, whatever the
+        layer computes in, and at the highest precision."""
         kernel = self.kernel[...] if only is None else self.kernel[:, only]
-        x, kernel = promote_dtype((x, kernel), dtype=dtype)
-        return jnp.einsum('btc,ts->bsc', x, kernel, precision=precision)
+        x, kernel = promote_dtype((x, kernel), dtype=None if exact else self.dtype)
+        return jnp.einsum('btc,ts->bsc', x, kernel, precision=jax.lax.Precision.HIGHEST if exact else None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NearestOptions(TokenOptions):
+    """Options of the ConvNN layer."""
+
+    num_neighbors: int = option(9, 'K, the token itself included', at_least=1)
+    similarity: str = option(
+        'cosine', 'of two tokens; euclidean: the smaller the distance', choices=('cosine', 'euclidean')
+    )
+    projection: str = option('none', 'what is projected across tokens', choices=('none', 'value', 'qkv'))
+    soft: bool = option(False, 'weight neighbours by the softmax of their similarities')
+    pool: AllTokens = dataclasses.field(default_factory=AllTokens)
 
 
 class NearestLayer(nnx.Module):
@@ -105,13 +115,6 @@ class NearestLayer(nnx.Module):
 
     Args:
         image_size: height and width.
-        num_neighbors: K, the token itself included.
-        pool: where neighbours are looked for, see this file's text.
-        num_candidates: N, for the pools 'random' and 'spatial' (a square number).
-        similarity: 'cosine', or 'euclidean': the smaller the squared distance, the more similar.
-        projection: 'none', 'value' or 'qkv'.
-        soft: weight neighbours by the softmax of their similarities.
-        shuffle, location_channels: see `ImageTokens`.
 
     Raises:
         UserError: fewer candidates than neighbours, fewer tokens than candidates, odd sizes.
@@ -126,57 +129,30 @@ class NearestLayer(nnx.Module):
         in_features: int,
         out_features: int,
         image_size: tuple[int, int],
-        *,
-        num_neighbors: int = 9,
-        pool: str = 'all',
-        num_candidates: int = 64,
-        similarity: str = 'cosine',
-        projection: str = 'none',
-        soft: bool = False,
-        shuffle: str = 'both',
-        location_channels: bool = False,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        options: NearestOptions,
+        **types: Unpack[Types],
     ):
-        one_of('pool', pool, Pool)
-        one_of('similarity', similarity, Similarity)
-        one_of('projection', projection, Projection)
-        self.image = ImageTokens(
-            in_features,
-            out_features,
-            image_size,
-            shuffle=shuffle,
-            location_channels=location_channels,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        pools.check(pool, self.image.grid, num_candidates, num_neighbors)
-        self.num_neighbors = num_neighbors
-        self.pool = pool
-        self.num_candidates = num_candidates
-        self.similarity = similarity
-        self.projection = projection
-        self.soft = soft
-        self.dtype = dtype
+        self.image = ImageTokens(in_features, out_features, image_size, options, **types)
+        options.pool.check(self.image.grid, options.num_neighbors)
+        self.options = options
+        self.dtype = types.get('dtype')
         going_in, coming_out = self.image.features
-        uniform = init.uniform(going_in * num_neighbors)
-        self.kernel = nnx.Param(uniform(rngs.params(), (num_neighbors, going_in, coming_out), param_dtype))
-        self.bias = nnx.Param(uniform(rngs.params(), (coming_out,), param_dtype))
-        for name in {'none': [], 'value': ['value'], 'qkv': ['query', 'key', 'value']}[projection]:
-            tokens = math.prod(self.image.grid)
-            setattr(self, name, AcrossTokens(tokens, param_dtype=param_dtype, rngs=rngs))
+        uniform = init.uniform(going_in * options.num_neighbors)
+        shape = (options.num_neighbors, going_in, coming_out)
+        self.kernel = init.parameter(shape, uniform, **types)
+        self.bias = init.parameter((coming_out,), uniform, **types)
+        for name in {'none': [], 'value': ['value'], 'qkv': ['query', 'key', 'value']}[options.projection]:
+            setattr(self, name, AcrossTokens(math.prod(self.image.grid), **types))
 
     @property
     def without_gradient(self) -> tuple[str, ...]:
         """The parts that no gradient reaches, which weight decay therefore leaves alone, as PyTorch does."""
-        return ('query', 'key') if self.projection == 'qkv' and not self.soft else ()
+        return ('query', 'key') if self.options.projection == 'qkv' and not self.options.soft else ()
 
     @property
     def draws_candidates(self) -> bool:
         """Whether a call needs `rngs` or `candidates`."""
-        return self.pool == 'random'
+        return self.options.pool.draws
 
     @property
     def out_size(self) -> tuple[int, int]:
@@ -190,12 +166,12 @@ class NearestLayer(nnx.Module):
         candidates: Indices | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, 'batch rows columns out']:
-        """`candidates` [N] pins the pool 'random'; without it they come from `rngs.candidates()`."""
+        """`candidates` [N] replaces a random pool's draw; without it they come from `rngs.candidates()`."""
         tokens = self.image.split(x)
-        pool = pools.candidates(self.pool, self.image.grid, self.num_candidates, candidates, rngs)
+        pool = self.options.pool.indices(self.image.grid, candidates, rngs)
         chosen = self.choose(tokens, pool)
-        weights = self._weights(tokens, pool, chosen) if self.soft else None
-        values = tokens if self.projection == 'none' else self.value(tokens, dtype=self.dtype)
+        weights = self._weights(tokens, pool, chosen) if self.options.soft else None
+        values = tokens if self.options.projection == 'none' else self.value(tokens)
         values, kernel, bias = promote_dtype((values, self.kernel[...], self.bias[...]), dtype=self.dtype)
         # With a pool, rank 0 is the token itself and nothing is gathered for it.
         first = values @ kernel[0]
@@ -212,27 +188,26 @@ class NearestLayer(nnx.Module):
     ) -> Int[Array, 'ranks batch tokens']:
         """Positions in the pool of each token's most similar candidates, nearest first: K of them
         where all tokens are candidates, else K - 1, the token itself being its first neighbour."""
-        # Positions have no gradient; stopped here, nothing before them is differentiated in vain.
+        # Positions have no gradient; stopped here, nothing that leads to them is differentiated.
         scores = self._similarity(*jax.lax.stop_gradient(self._keys_and_queries(tokens, pool)))
-        if self.pool == 'random':
+        if self.options.pool.excludes_itself:
             scores = jnp.where(pool == jnp.arange(tokens.shape[1])[:, None], -jnp.inf, scores)
-        chosen = jax.lax.top_k(scores, self.num_neighbors - (pool is not None))[1]
+        chosen = jax.lax.top_k(scores, self.options.num_neighbors - (pool is not None))[1]
         # Ranks first: sliced along its own last axis, XLA would turn top_k into a sort, 20 times slower.
         return jnp.moveaxis(chosen, -1, 0)
 
     def _keys_and_queries(self, tokens: Array, only: Array | None) -> tuple[Array, Array]:
         """k of every token and q of the tokens `only` (None: all), in float32 at least."""
         tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
-        if self.projection != 'qkv':
+        if self.options.projection != 'qkv':
             return tokens, tokens if only is None else tokens[:, only]
-        highest = jax.lax.Precision.HIGHEST
-        return self.key(tokens, precision=highest), self.query(tokens, only=only, precision=highest)
+        return self.key(tokens, exact=True), self.query(tokens, only=only, exact=True)
 
     def _similarity(self, keys: Array, queries: Array) -> Array:
-        if self.similarity == 'euclidean':
+        if self.options.similarity == 'euclidean':
             return euclidean(keys, queries)
         scores = cosine(keys, queries)
-        return scores if self.projection == 'none' else jnp.maximum(scores, 0)
+        return scores if self.options.projection == 'none' else jnp.maximum(scores, 0)
 
     def _weights(
         self, tokens: Array, pool: Array | None, chosen: Array

@@ -9,13 +9,15 @@ running averages of them. As in PyTorch, eps is 1e-5, a step moves a running val
 our own, which adds sums and counts over the devices and leaves padding out (see `batch.py`).
 """
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flaxnets.layers import batch
+from flaxnets.layers.init import Types
 
 
 class BatchNorm(nnx.Module):
@@ -31,9 +33,9 @@ class BatchNorm(nnx.Module):
         *,
         epsilon: float = 1e-5,
         momentum: float = 0.9,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
+        **types: Unpack[Types],
     ):
+        param_dtype = types.get('param_dtype', jnp.float32)
         self.scale = nnx.Param(jnp.ones(num_features, param_dtype))
         self.bias = nnx.Param(jnp.zeros(num_features, param_dtype))
         self.mean = nnx.BatchStat(jnp.zeros(num_features, param_dtype))
@@ -41,7 +43,7 @@ class BatchNorm(nnx.Module):
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
         self.epsilon = epsilon
         self.momentum = momentum
-        self.dtype = dtype
+        self.dtype = types.get('dtype')
         self.use_running_average = False
 
     def __call__(self, x: Float[Array, 'batch *spatial channels']) -> Float[Array, 'batch *spatial channels']:
@@ -50,8 +52,8 @@ class BatchNorm(nnx.Module):
         else:
             mean, var = self._update(x)
         dtype = self.dtype or jnp.promote_types(x.dtype, self.scale.dtype)
-        slope = self.scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x * slope + (self.bias - mean * slope)).astype(dtype)
+        scale = self.scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x * scale + (self.bias - mean * scale)).astype(dtype)
 
     def _update(self, x: Array) -> tuple[Array, Array]:
         """The batch's mean and biased variance; moves the running statistics towards them."""
@@ -73,14 +75,6 @@ class BatchNorm(nnx.Module):
         return mean, var
 
 
-def layer_norm(
-    num_features: int,
-    *,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
-) -> nnx.LayerNorm:
+def layer_norm(num_features: int, **types: Unpack[Types]) -> nnx.LayerNorm:
     """Layer normalisation over the last axis with PyTorch's eps, 1e-5 (Ba et al., 2016)."""
-    return nnx.LayerNorm(
-        num_features, epsilon=1e-5, dtype=dtype, param_dtype=param_dtype, use_fast_variance=False, rngs=rngs
-    )
+    return nnx.LayerNorm(num_features, epsilon=1e-5, use_fast_variance=False, **types)

@@ -1,43 +1,41 @@
-"""Self-attention whose heads see a slice of the channels each (seed 003).
+"""Self-attention whose heads see a slice of the channels each (document 003).
 
 On tokens x_t of d features and h heads of e = d / h features, with x^i the channels [i·e, (i + 1)·e):
 
-    q, k, v = x^i · W + b                            e -> e, three maps for each head
+    q, k, v = x^i · W + b                            e -> e, three linear layers for each head
     y_t^i = Σ_n softmax_n(q_t · k_n / sqrt(e)) v_n   [B, T, d] -> [B, T, d], the heads side by side
 
 The usual attention (Vaswani et al., 2017; `attention.py`) lets every head see all d features and mixes
-the heads' outputs by one more map; here nothing passes between heads.
+the heads' outputs by one more linear layer; here nothing passes between heads.
 """
 
 import functools
 import math
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
+from flaxnets.layers.init import Types
 
 
 class PerHeadLinear(nnx.Module):
-    """Each head's own linear map: `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
+    """Each head's own linear layer: `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
 
     def __init__(
         self,
         heads: int,
         features: int,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        **types: Unpack[Types],
     ):
-        draw = init.uniform(features)
-        self.kernel = nnx.Param(draw(rngs.params(), (heads, features, features), param_dtype))
-        self.bias = nnx.Param(draw(rngs.params(), (heads, features), param_dtype))
-        self.dtype = dtype
+        uniform = init.uniform(features)
+        self.kernel = init.parameter((heads, features, features), uniform, **types)
+        self.bias = init.parameter((heads, features), uniform, **types)
+        self.dtype = types.get('dtype')
 
     def __call__(
         self, x: Float[Array, 'batch tokens heads features']
@@ -61,16 +59,11 @@ class SlicedAttention(nnx.Module):
         self,
         width: int,
         heads: int,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        **types: Unpack[Types],
     ):
         if width % heads:
             raise UserError(f'model.heads: expected a divisor of the width, {width}, got {heads}')
-        linear = functools.partial(
-            PerHeadLinear, heads, width // heads, dtype=dtype, param_dtype=param_dtype, rngs=rngs
-        )
+        linear = functools.partial(PerHeadLinear, heads, width // heads, **types)
         self.heads = heads
         self.query, self.key, self.value = linear(), linear(), linear()
 

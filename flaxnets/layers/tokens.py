@@ -6,24 +6,36 @@
 A token is one position of the (unshuffled) image, row by row; its features are that position's
 channels. `shuffle` says on which side of the token layer the 2 x 2 blocks are folded into channels:
 'both' keeps the image's size, 'none' makes every pixel a token, 'before' halves the size, 'after'
-doubles it. Source: seed 000.
+doubles it. Source: document 000.
 """
 
-from typing import Literal
+import dataclasses
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
-from flaxnets.layers import init
+from flaxnets.layers.conv import Conv
+from flaxnets.layers.init import Types
 from flaxnets.layers.pixel_shuffle import pixel_shuffle, pixel_unshuffle
-from flaxnets.options import one_of
+from flaxnets.options import Options, option
 
-Shuffle = Literal['both', 'none', 'before', 'after']
 SCALE = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenOptions(Options):
+    """Options of every layer over tokens."""
+
+    shuffle: str = option(
+        'both',
+        'on which sides 2 x 2 blocks of pixels are folded into channels',
+        choices=('both', 'none', 'before', 'after'),
+    )
+    location_channels: bool = option(False, "add each pixel's row and column as channels")
 
 
 def location_channels(height: int, width: int) -> np.ndarray:
@@ -51,16 +63,11 @@ class ImageTokens(nnx.Module):
         in_features: int,
         out_features: int,
         image_size: tuple[int, int],
-        *,
-        shuffle: str = 'both',
-        location_channels: bool = False,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        options: TokenOptions,
+        **types: Unpack[Types],
     ):
-        one_of('shuffle', shuffle, Shuffle)
-        self.unshuffles = shuffle in ('both', 'before')
-        self.shuffles = shuffle in ('both', 'after')
+        self.unshuffles = options.shuffle in ('both', 'before')
+        self.shuffles = options.shuffle in ('both', 'after')
         height, width = image_size
         scale = SCALE if self.unshuffles else 1
         if height % scale or width % scale:
@@ -71,14 +78,12 @@ class ImageTokens(nnx.Module):
         self.grid = (height // scale, width // scale)
         back = SCALE if self.shuffles else 1
         self.out_size = (self.grid[0] * back, self.grid[1] * back)
-        extra = 2 if location_channels else 0
+        extra = 2 if options.location_channels else 0
         self.features = ((in_features + extra) * scale**2, (out_features + extra) * back**2)
-        self.location_channels = location_channels
-        self.unused_parameters = 0 if location_channels else (out_features + 2 + 1) * out_features
-        if location_channels:
-            self.pointwise = init.conv(
-                out_features + 2, out_features, (1, 1), dtype=dtype, param_dtype=param_dtype, rngs=rngs
-            )
+        self.location_channels = options.location_channels
+        self.unused_parameters = 0 if self.location_channels else (out_features + 2 + 1) * out_features
+        if self.location_channels:
+            self.pointwise = Conv(out_features + 2, out_features, 1, **types)
 
     def split(
         self, image: Float[Array, 'batch height width channels']

@@ -1,4 +1,4 @@
-"""The ConvNN family (seed 000): one stack over four kinds of layer.
+"""The ConvNN family (document 000): one stack over four kinds of layer.
 
     images [B, H, W, C] -> num_layers x (layer, ReLU) [B, H, W, width] -> flatten -> linear -> logits
 
@@ -7,59 +7,43 @@ nearest neighbours (`convnn_*`) and over the first and the third side by side (`
 `registry.py` says which name is which layer with which options; the layers are in `layers/`.
 """
 
-import functools
-import inspect
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
-import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
 from flaxnets.layers.candidates import Indices
-from flaxnets.options import options_of
+from flaxnets.layers.init import Types
+from flaxnets.options import ModelOptions, Options, Recipe, check_images, image_shape, option, recipe
 
-Layer = Callable[..., Callable[..., Array]]
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StackOptions(ModelOptions):
+    """Options of the stack: its own, and those of its layer."""
+
+    num_layers: int = option(2, 'layers', at_least=1)
+    width: int = option(16, 'channels after each layer', at_least=1)
+    layer: Recipe
 
 
 class ConvNNStack(nnx.Module):
-    """`num_layers` times (layer, ReLU), then one linear map of all positions and channels.
+    """`num_layers` times (layer, ReLU), then one linear layer over all positions and channels.
 
-    Args:
-        layer: called as `layer(in_features, out_features, (H, W), dtype=, param_dtype=, rngs=)`, gives a
-            module `[B, H, W, in_features] -> [B, H, W, out_features]`. One whose attribute
-            `draws_candidates` is true is given `candidates` and `rngs` at each call.
-        width: channels after each layer.
+    `options.layer` makes a module `[B, H, W, in_features] -> [B, H, W, out_features]`, see `stack_of`.
 
     Raises:
         UserError: a layer that changes the image's size, and what the layer itself refuses.
     """
 
-    def __init__(
-        self,
-        *,
-        layer: Layer,
-        num_classes: int = 10,
-        image_shape: tuple[int, int, int] = (32, 32, 3),
-        num_layers: int = 2,
-        width: int = 16,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        for option, value in {'num_classes': num_classes, 'num_layers': num_layers, 'width': width}.items():
-            if value < 1:
-                raise UserError(f'model.{option}: expected at least 1, got {value}')
-        types: dict[str, Any] = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
-        self.image_shape = tuple(image_shape)
-        self.width = width
-        height, columns, channels = self.image_shape
-        self.layers = nnx.List(
-            layer(channels if i == 0 else width, width, (height, columns), **types) for i in range(num_layers)
-        )
+    def __init__(self, options: StackOptions, **types: Unpack[Types]):
+        height, columns, channels = self.image_shape = image_shape(options.image_shape)
+        width = self.width = options.width
+        inputs = [channels] + [width] * (options.num_layers - 1)
+        self.layers = nnx.List([options.layer.make(n, width, (height, columns), **types) for n in inputs])
         for made in self.layers:
             size = getattr(made, 'out_size', (height, columns))
             if size != (height, columns):
@@ -67,7 +51,7 @@ class ConvNNStack(nnx.Module):
                     f'model.shuffle: expected layers that keep {height} x {columns} images as large, got '
                     f"{size[0]} x {size[1]}; use 'both' or 'none'"
                 )
-        self.head = init.linear(height * columns * width, num_classes, **types)
+        self.head = init.linear(height * columns * width, options.num_classes, **types)
 
     def __call__(
         self,
@@ -78,11 +62,7 @@ class ConvNNStack(nnx.Module):
     ) -> Float[Array, 'batch classes']:
         """Logits. Random candidates come from `rngs.candidates()`, once a layer and for the whole
         batch, unless they are given: one index array [N] for each layer that would draw them."""
-        if images.shape[1:] != self.image_shape:
-            raise UserError(
-                f'images: expected [batch, {", ".join(map(str, self.image_shape))}], '
-                f'got {list(images.shape)}; set model.image_shape'
-            )
+        check_images(images, self.image_shape)
         drawing = [getattr(layer, 'draws_candidates', False) for layer in self.layers]
         if candidates is not None and len(candidates) != sum(drawing):
             raise UserError(
@@ -96,38 +76,19 @@ class ConvNNStack(nnx.Module):
         return self.head(x.reshape(len(x), -1))
 
 
-def convolution(
-    in_features: int,
-    out_features: int,
-    image_size: tuple[int, int],
-    *,
-    kernel_size: int = 3,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """The layer of `cnn`: a convolution that keeps the image's size."""
-    size = (kernel_size, kernel_size)
-    return init.conv(in_features, out_features, size, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+def stack_of(layer: Callable[..., Any], options: Options | None = None, **defaults: Any) -> Recipe:
+    """A model: the stack over `layer`, with the options of both.
 
+    Args:
+        layer: called as `layer(in_features, out_features, (height, width), options, dtype=, param_dtype=,
+            rngs=)`, gives a module `[B, H, W, in_features] -> [B, H, W, out_features]`. One whose attribute
+            `draws_candidates` is true is given `candidates` and `rngs` at each call.
+        options: the layer's, a frozen dataclass. Without it they are the layer's keyword-only parameters.
+        defaults: other defaults for some of them.
 
-def stack_of(layer: Layer, **defaults: Any) -> Callable[..., ConvNNStack]:
-    """A model builder: the stack over `layer`, its options being the stack's and the layer's own.
-
-    `defaults` change the layer's. The builder's signature lists all options, so that the registry, the
-    command line and `help` know them:
-
-    >>> list(inspect.signature(stack_of(convolution, kernel_size=5)).parameters)
-    ['num_classes', 'image_shape', 'num_layers', 'width', 'dtype', 'param_dtype', 'rngs', 'kernel_size']
+    >>> from flaxnets.layers.conv import ConvOptions, conv_layer
+    >>> list(stack_of(conv_layer, ConvOptions()).declared())
+    ['num_classes', 'image_shape', 'num_layers', 'width', 'kernel_size']
     """
-    stack = {name: p for name, p in options_of(ConvNNStack).items() if name != 'layer'}
-    own = {name: p for name, p in options_of(layer).items() if name not in stack}
-    own |= {name: own[name].replace(default=value) for name, value in defaults.items()}
-
-    def build(**options: Any) -> ConvNNStack:
-        chosen = defaults | {name: options.pop(name) for name in list(options) if name in own}
-        return ConvNNStack(layer=functools.partial(layer, **chosen), **options)
-
-    build.__doc__ = layer.__doc__
-    build.__signature__ = inspect.Signature([*stack.values(), *own.values()])  # type: ignore[attr-defined]
-    return build
+    made = recipe(layer) if options is None else Recipe(layer, options)
+    return Recipe(ConvNNStack, StackOptions(layer=made.changed(defaults)))

@@ -1,84 +1,53 @@
-"""Expert-branch CNN (seed 002), 90.53% on CIFAR-10.
+"""Expert-branch CNN (document 002), published with 90.53% on CIFAR-10.
 
 stem: conv 3x3, norm, ReLU;  blocks x expert layer (`layers/expert.py`);  mean over the image, linear
 """
 
-import functools
+import dataclasses
+from typing import Unpack
 
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flaxnets import options
 from flaxnets.layers import init
-from flaxnets.layers.expert import ExpertLayer
+from flaxnets.layers.conv import Conv
+from flaxnets.layers.expert import ExpertLayer, ExpertOptions
+from flaxnets.layers.init import Types
 from flaxnets.layers.norm import BatchNorm
+from flaxnets.options import ModelOptions, check_images, image_shape, option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExpertCNNOptions(ModelOptions):
+    """Options of the expert-branch CNN."""
+
+    blocks: int = option(8, 'number of expert layers', at_least=0)
+    width: int = option(64, 'channels throughout', at_least=1)
+    expert: ExpertOptions = dataclasses.field(default_factory=ExpertOptions)
+    stem_kernel_size: int = option(3, 'of the first convolution', at_least=1)
+    stem_padding: int = option(1, 'of the first convolution', at_least=0)
 
 
 class ExpertCNN(nnx.Module):
     """The expert-branch CNN. The document names the parts but not the kernel sizes and the stem's
-    padding; the defaults are the ordinary ones.
+    padding; the defaults are the ordinary ones."""
 
-    Args:
-        blocks: number of expert layers, from 0 up.
-        width: channels throughout.
-        experts: parallel branches in a layer.
-        reduction: `width // reduction` features in the network that weighs the branches.
-        kernel_size: of the branches, odd.
-        stem_kernel_size, stem_padding: of the first convolution.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_classes: int = 10,
-        image_shape: options.ImageShape = (32, 32, 3),
-        blocks: int = 8,
-        width: int = 64,
-        experts: int = 3,
-        reduction: int = 8,
-        kernel_size: int = 3,
-        stem_kernel_size: int = 3,
-        stem_padding: int = 1,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        options.whole(num_classes=num_classes, width=width, stem_kernel_size=stem_kernel_size)
-        options.whole(blocks=blocks, stem_padding=stem_padding, at_least=0)
-        self.image_shape = options.image_shape(
-            image_shape, at_least=max(1, stem_kernel_size - 2 * stem_padding)
+    def __init__(self, options: ExpertCNNOptions, **types: Unpack[Types]):
+        size, padding, width = options.stem_kernel_size, options.stem_padding, options.width
+        self.image_shape = image_shape(options.image_shape, at_least=max(1, size - 2 * padding))
+        self.stem = Conv(self.image_shape[-1], width, size, padding=padding, **types)
+        self.stem_norm = BatchNorm(width, **types)
+        self.blocks = nnx.List(
+            [ExpertLayer(width, width, options.expert, **types) for _ in range(options.blocks)]
         )
-        self.stem = init.conv(
-            self.image_shape[-1],
-            width,
-            (stem_kernel_size, stem_kernel_size),
-            padding=stem_padding,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        self.stem_norm = BatchNorm(width, dtype=dtype, param_dtype=param_dtype)
-        layer = functools.partial(
-            ExpertLayer,
-            width,
-            width,
-            experts=experts,
-            reduction=reduction,
-            kernel_size=kernel_size,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-        self.blocks = nnx.List([layer() for _ in range(blocks)])
-        self.head = init.linear(width, num_classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.head = init.linear(width, options.num_classes, **types)
 
     def __call__(
         self, images: Float[Array, 'batch height width channels'], *, rngs: nnx.Rngs | None = None
     ) -> Float[Array, 'batch classes']:
         """Logits."""
-        options.images(images, self.image_shape)
+        check_images(images, self.image_shape)
         x = nnx.relu(self.stem_norm(self.stem(images)))
         for block in self.blocks:
             x = block(x)

@@ -9,7 +9,7 @@ from flax import nnx
 import flaxnets
 from flaxnets import UserError, registry
 from flaxnets.interop import maps
-from flaxnets.layers import init
+from flaxnets.layers.conv import Conv
 from flaxnets.models.convnn import ConvNNStack, stack_of
 
 ROWS = ('cnn', 'attention', 'convnn_all', 'convnn_attn', 'branching_all', 'branching_attn')
@@ -90,8 +90,8 @@ def test_refusals():
         ('convnn_all', {'num_candidates': 9}, r'model\.num_candidates: convnn_all has no such option'),
         ('convnn_all', {'shuffle': 'after'}, r"model\.shuffle: .* got 64 x 64; use 'both' or 'none'"),
         ('attention', {'num_heads': 5}, r'model\.num_heads: expected a divisor of the 64 features'),
-        ('cnn', {'num_layers': 0}, r'model\.num_layers: expected at least 1, got 0'),
-        ('cnn', {'width': 0}, r'model\.width: expected at least 1, got 0'),
+        ('cnn', {'num_layers': 0}, r'model\.num_layers: expected a whole number of at least 1, got 0'),
+        ('cnn', {'width': 0}, r'model\.width: expected a whole number of at least 1, got 0'),
     ],
 )
 def test_options_that_cannot_be(name, options, message):
@@ -111,11 +111,9 @@ def test_attn_models_project_and_may_project_values_alone():
 class Scale(nnx.Module):
     """A researcher's layer: a 1x1 convolution times a constant."""
 
-    def __init__(self, in_features, out_features, image_size, *, factor=2.0, dtype=None, param_dtype, rngs):
+    def __init__(self, in_features, out_features, image_size, *, factor=2.0, **types):
         self.factor = factor
-        self.conv = init.conv(
-            in_features, out_features, (1, 1), dtype=dtype, param_dtype=param_dtype, rngs=rngs
-        )
+        self.conv = Conv(in_features, out_features, 1, **types)
 
     def __call__(self, x):
         return self.factor * self.conv(x)

@@ -9,40 +9,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx, traverse_util
+from small_models import CASES, SMALL
 
 import flaxnets
 from flaxnets import UserError
 
-CONVNN = {'image_shape': (8, 6, 3), 'num_layers': 2, 'width': 4, 'num_neighbors': 3}
-POOL = {**CONVNN, 'num_candidates': 4}
-MNIST = {'image_shape': (6, 5, 1), 'widths': (3, 4, 5)}
-# Every model, small and not square.
-SMALL = {
-    'cnn': {'image_shape': (8, 6, 3), 'width': 4},
-    'attention': {'image_shape': (8, 6, 3), 'width': 4, 'num_heads': 2},
-    **dict.fromkeys(['convnn_all', 'branching_all'], CONVNN),
-    **dict.fromkeys(
-        [f'{family}_{pool}' for family in ('convnn', 'branching') for pool in ('random', 'spatial', 'attn')],
-        POOL,
-    ),
-    'block_cnn': {'image_shape': (14, 17, 3), 'blocks': 1, 'width': 4, 'hidden': 8},
-    'expert_cnn': {'image_shape': (5, 4, 3), 'blocks': 1, 'width': 8},
-    'vit': {'image_shape': (4, 8, 3), 'blocks': 1, 'patch_size': 2, 'heads': 4},
-    'profiled_cnn': {'image_shape': (16, 9, 3), 'widths': (4, 4, 4, 4, 5), 'hidden': (8, 7)},
-    'vgg16': {'image_shape': (33, 64, 3), 'widths': (4, 4, 4, 4, 5), 'hidden': (8, 8)},
-    'mlp': {'image_shape': (5, 4, 2), 'hidden': (6, 7)},
-    'mnist_cnn': MNIST,
-}
-VARIANTS = {
-    'convnn_attn soft': ('convnn_attn', {**POOL, 'soft': True}),
-    'block_cnn batch_norm': ('block_cnn', {**SMALL['block_cnn'], 'batch_norm': True}),
-    'block_cnn oversight': ('block_cnn', {**SMALL['block_cnn'], 'oversight': True}),
-    'vit learned': ('vit', {**SMALL['vit'], 'position': 'learned', 'activation': 'gelu'}),
-    'profiled_cnn pruned': ('profiled_cnn', {**SMALL['profiled_cnn'], 'pruned': True}),
-    'mnist_cnn plain': ('mnist_cnn', {**MNIST, 'residual': 1, 'skip': False, 'oversight': True}),
-    'mnist_cnn norm': ('mnist_cnn', {**MNIST, 'residual': 1, 'batch_norm': True, 'activation': 'tanh'}),
-}
-CASES = {name: (name, options) for name, options in SMALL.items()} | VARIANTS
 every_model = pytest.mark.parametrize('case', SMALL)
 every_case = pytest.mark.parametrize('case', CASES)
 
@@ -249,10 +220,19 @@ IMPOSSIBLE = [
     ('vit', {'position': 'sine'}, 'model.position'),
     ('vit', {'activation': 'swish'}, 'model.activation'),
     ('profiled_cnn', {'image_shape': (7, 32, 3)}, 'model.image_shape'),
-    ('profiled_cnn', {'hidden': (8,)}, 'model.widths, hidden, dropout'),
+    ('profiled_cnn', {'hidden': (8,)}, 'model.hidden: expected 2 whole numbers of at least 1, got (8,)'),
+    ('profiled_cnn', {'widths': (8,)}, 'model.widths: expected at least 2'),
+    ('profiled_cnn', {'dropout': 'high'}, 'model.dropout: expected 2 numbers'),
     ('profiled_cnn', {'dropout': (0.2, 1.0)}, 'dropout'),
     ('vgg16', {'image_shape': (32, 31, 3)}, 'model.image_shape'),
-    ('vgg16', {'widths': (8, 8)}, 'model.widths, hidden, dropout'),
+    ('vgg16', {'widths': (8, 8)}, 'model.widths: expected 5 whole numbers of at least 1'),
+    ('vgg16', {'hidden': 5}, 'model.hidden: expected 2 whole numbers of at least 1, got 5'),
+    ('vgg16', {'num_classes': 0}, 'model.num_classes: expected a whole number of at least 1, got 0'),
+    ('cnn', {'image_shape': (28, 28)}, 'model.image_shape: expected (height, width, channels), got (28, 28)'),
+    ('cnn', {'image_shape': 28}, 'model.image_shape: expected'),
+    ('cnn', {'num_layers': True}, 'model.num_layers: expected a whole number of at least 1, got True'),
+    ('cnn', {'num_classes': 'ten'}, "model.num_classes: expected a whole number of at least 1, got 'ten'"),
+    ('block_cnn', {'batch_norm': 1}, 'model.batch_norm: expected true or false, got 1'),
     ('mlp', {'hidden': (0,)}, 'model.hidden'),
     ('mlp', {'image_shape': (28, 28)}, 'model.image_shape'),
     ('mnist_cnn', {'order': 'pool'}, 'model.order'),

@@ -70,7 +70,10 @@ def test_scalars_stand_for_tuples_and_integers_for_floats():
         (['--config.data.nam=mnist'], 'Did you mean data.name'),
         (['--config.optimizer.name=adm'], "expected one of adam, adamw, sgd, got 'adm'. Did you mean adam"),
         (['--config.model.num_layer=2'], 'branching_attn has no such option. Did you mean num_layers'),
-        (['--config.model.num_layers=two'], "config.model.num_layers: expected int, got 'two'"),
+        (
+            ['--config.model.num_layers=two'],
+            "model.num_layers: expected a whole number of at least 1, got 'two'",
+        ),
         (['--config.model.name=branching_atn'], 'Did you mean branching_attn'),
         (['--config.data.mean=0.5'], 'config.data.std: expected as many values as data.mean, 1, got 3'),
         (['--config.data=4'], 'config.data: expected'),

@@ -12,7 +12,7 @@ import optax
 import pytest
 import runs
 from flax import nnx
-from test_models import SMALL
+from small_models import SMALL
 
 import flaxnets
 import train

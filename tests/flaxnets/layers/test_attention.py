@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from flaxnets import UserError
-from flaxnets.layers.attention import AttentionLayer, TokenAttention
+from flaxnets.layers.attention import AttentionLayer, AttentionOptions, TokenAttention
 
 
 def statement(layer, x):
@@ -52,7 +52,9 @@ def test_initial_values_are_those_of_pytorchs_multihead_attention():
     ],
 )
 def test_image_sizes(options, out):
-    layer = nnx.eval_shape(lambda: AttentionLayer(3, 5, (4, 6), **options, rngs=nnx.Rngs(0)))
+    layer = nnx.eval_shape(
+        lambda: AttentionLayer(3, 5, (4, 6), AttentionOptions(**options), rngs=nnx.Rngs(0))
+    )
     assert layer.out_size == out[:2]
     x = jax.ShapeDtypeStruct((2, 4, 6, 3), jnp.float32)
     assert nnx.eval_shape(lambda layer, x: layer(x), layer, x).shape == (2, *out)
@@ -60,4 +62,4 @@ def test_image_sizes(options, out):
 
 def test_heads_that_do_not_divide():
     with pytest.raises(UserError, match=r'model\.num_heads: expected a divisor of the 20 features .* got 3'):
-        AttentionLayer(3, 5, (4, 6), num_heads=3, rngs=nnx.Rngs(0))
+        AttentionLayer(3, 5, (4, 6), AttentionOptions(num_heads=3), rngs=nnx.Rngs(0))

@@ -6,13 +6,18 @@ import pytest
 from flax import nnx
 
 from flaxnets import UserError
-from flaxnets.layers.branching import BranchingLayer
+from flaxnets.layers.branching import BranchingLayer, BranchingOptions
+from flaxnets.layers.candidates import RandomTokens
+from flaxnets.layers.nearest import NearestOptions
 
 X = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 6, 3)), jnp.float32)
 
 
 def build(**options):
-    return BranchingLayer(3, 4, (4, 6), num_neighbors=3, rngs=nnx.Rngs(0), **options)
+    channel_ratio = options.pop('channel_ratio', None)
+    nearest = NearestOptions(**{'num_neighbors': 3, **options})
+    chosen = BranchingOptions(channel_ratio=channel_ratio, nearest=nearest)
+    return BranchingLayer(3, 4, (4, 6), chosen, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize('ratio', [None, (4, 4), (3, 5), (8, 0), (0, 8)])
@@ -35,18 +40,17 @@ def test_statement(ratio):
 def test_the_nearest_branch_takes_all_its_options():
     options = {
         'num_neighbors': 2,
-        'pool': 'random',
-        'num_candidates': 5,
+        'pool': RandomTokens(num_candidates=5),
         'similarity': 'euclidean',
         'projection': 'value',
         'soft': True,
     }
-    layer = BranchingLayer(3, 4, (4, 6), rngs=nnx.Rngs(0), **options, shuffle='none', location_channels=True)
-    assert {name: getattr(layer.nearest, name) for name in options} == options
+    layer = build(**options, shuffle='none', location_channels=True)
+    assert {name: getattr(layer.nearest.options, name) for name in options} == options
     assert layer.nearest.image.grid == (4, 6)
     assert layer.nearest.image.location_channels
     assert layer.draws_candidates
-    assert not build(channel_ratio=(8, 0), pool='random', num_candidates=5).draws_candidates
+    assert not build(channel_ratio=(8, 0), pool=RandomTokens(num_candidates=5)).draws_candidates
 
 
 @pytest.mark.parametrize('ratio', [(4, 5), (-1, 9), (8,), (4, 4, 0)])

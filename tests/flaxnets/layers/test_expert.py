@@ -5,11 +5,11 @@ import pytest
 from flax import nnx
 
 from flaxnets import UserError
-from flaxnets.layers.expert import ExpertLayer, Gate
+from flaxnets.layers.expert import ExpertLayer, ExpertOptions, Gate
 
 
 def test_weights_are_a_distribution_for_each_image():
-    gate = Gate(8, 3, reduction=2, rngs=nnx.Rngs(0))
+    gate = Gate(8, ExpertOptions(reduction=2), rngs=nnx.Rngs(0))
     weights = gate(jax.random.normal(jax.random.key(0), (5, 4, 6, 8)))
     assert weights.shape == (5, 3)
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
@@ -18,7 +18,7 @@ def test_weights_are_a_distribution_for_each_image():
 
 def test_the_layer_is_the_weighted_sum_of_its_branches():
     """Written out branch by branch, from slices of the joint values."""
-    layer = ExpertLayer(8, 4, experts=3, kernel_size=5, rngs=nnx.Rngs(0))
+    layer = ExpertLayer(8, 4, ExpertOptions(kernel_size=5), rngs=nnx.Rngs(0))
     layer.norm.mean[...] = jnp.linspace(-1, 1, 12)
     layer.norm.var[...] = jnp.linspace(0.5, 2, 12)
     layer.eval()
@@ -39,4 +39,4 @@ def test_the_layer_is_the_weighted_sum_of_its_branches():
 @pytest.mark.parametrize('options', [{'kernel_size': 2}, {'reduction': 9}, {'experts': 0}])
 def test_impossible_options(options):
     with pytest.raises(UserError, match=f'^model.{next(iter(options))}: expected'):
-        ExpertLayer(8, 4, **options, rngs=nnx.Rngs(0))
+        ExpertLayer(8, 4, ExpertOptions(**options), rngs=nnx.Rngs(0))

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from flaxnets import UserError
-from flaxnets.layers.candidates import spatial_grid
-from flaxnets.layers.nearest import NearestLayer
+from flaxnets.layers.candidates import AllTokens, GridTokens, RandomTokens, spatial_grid
+from flaxnets.layers.nearest import NearestLayer, NearestOptions
 
 IN, OUT, K, N = 3, 2, 4, 9
 SIZE = (6, 10)
@@ -109,9 +109,16 @@ def names(options):
     return ' '.join(f'{k}={v}' for k, v in options.items()) or 'defaults'
 
 
+def make_options(*, pool='all', num_candidates=N, num_neighbors=K, **options):
+    pools = {'all': AllTokens, 'random': RandomTokens, 'spatial': GridTokens}
+    size = {} if pool == 'all' else {'num_candidates': num_candidates}
+    return NearestOptions(pool=pools[pool](**size), num_neighbors=num_neighbors, **options)
+
+
 def build(param_dtype=jnp.float64, **options):
+    types = {name: options.pop(name) for name in ('dtype',) if name in options}
     return NearestLayer(
-        IN, OUT, SIZE, num_neighbors=K, num_candidates=N, param_dtype=param_dtype, rngs=nnx.Rngs(0), **options
+        IN, OUT, SIZE, make_options(**options), param_dtype=param_dtype, rngs=nnx.Rngs(0), **types
     )
 
 
@@ -161,9 +168,7 @@ def test_soft_weights_of_black_pixels_have_finite_gradients(similarity):
 def test_a_random_candidate_never_chooses_itself_again():
     """Not even where nothing else is left, nor where it is the nearest by far."""
     tokens = 15
-    layer = NearestLayer(
-        IN, OUT, SIZE, pool='random', num_candidates=tokens, num_neighbors=tokens, rngs=nnx.Rngs(0)
-    )
+    layer = build(jnp.float32, pool='random', num_candidates=tokens, num_neighbors=tokens)
     pool = jnp.arange(tokens)[::-1]
     chosen = pool[layer.choose(layer.image.split(jnp.asarray(images(np.float32))), pool)]
     for image, t in np.ndindex(2, tokens):
@@ -180,9 +185,7 @@ def test_a_grid_token_appears_twice_and_a_token_among_all_is_its_own_first():
 
 
 def test_one_neighbour_is_the_token_itself():
-    layer = NearestLayer(
-        IN, OUT, SIZE, pool='random', num_candidates=N, num_neighbors=1, shuffle='none', rngs=nnx.Rngs(0)
-    )
+    layer = build(jnp.float32, pool='random', num_neighbors=1, shuffle='none')
     x = jnp.asarray(images(np.float32))
     expected = np.asarray(x) @ np.asarray(layer.kernel[0]) + np.asarray(layer.bias[...])
     np.testing.assert_allclose(layer(x, rngs=nnx.Rngs(candidates=0)), expected, rtol=1e-5, atol=1e-6)
@@ -223,14 +226,13 @@ def test_candidates_come_from_the_stream_or_are_given():
         layer(x)
     with pytest.raises(UserError, match=r'candidates: expected \[9\] indices .* got shape \[8\]'):
         layer(x, candidates=pool[:8])
-    with pytest.raises(UserError, match="candidates: expected none, its pool being 'all'"):
+    with pytest.raises(UserError, match=r'candidates: expected none .*: its candidates are not random'):
         build(jnp.float32)(x, candidates=pool)
 
 
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'pool': 'some'}, "model.pool: expected one of 'all', 'random', 'spatial', got 'some'"),
         ({'similarity': 'dot'}, 'model.similarity: expected one of'),
         ({'projection': 'kv'}, 'model.projection: expected one of'),
     ],

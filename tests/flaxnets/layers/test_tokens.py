@@ -7,9 +7,13 @@ from flax import nnx
 
 from flaxnets import UserError
 from flaxnets.layers.pixel_shuffle import pixel_unshuffle
-from flaxnets.layers.tokens import ImageTokens, location_channels
+from flaxnets.layers.tokens import ImageTokens, TokenOptions, location_channels
 
 RNG = np.random.default_rng(0)
+
+
+def build(*sizes, **options):
+    return ImageTokens(*sizes, TokenOptions(**options), rngs=nnx.Rngs(0))
 
 
 def test_location_channels_are_unit_vectors_of_row_and_column():
@@ -31,7 +35,7 @@ def test_location_channels_are_unit_vectors_of_row_and_column():
     ],
 )
 def test_sizes(shuffle, grid, features, out_size):
-    image = ImageTokens(3, 5, (6, 8), shuffle=shuffle, rngs=nnx.Rngs(0))
+    image = build(3, 5, (6, 8), shuffle=shuffle)
     assert (image.grid, image.features, image.out_size) == (grid, features, out_size)
     x = jnp.asarray(RNG.standard_normal((2, 6, 8, 3)), jnp.float32)
     assert image.split(x).shape == (2, grid[0] * grid[1], features[0])
@@ -39,7 +43,7 @@ def test_sizes(shuffle, grid, features, out_size):
 
 
 def test_location_channels_come_after_the_images_own_and_leave_through_a_convolution():
-    image = ImageTokens(3, 5, (6, 8), location_channels=True, rngs=nnx.Rngs(0))
+    image = build(3, 5, (6, 8), location_channels=True)
     assert image.features == (4 * (3 + 2), 4 * (5 + 2))
     x = jnp.asarray(RNG.standard_normal((2, 6, 8, 3)), jnp.float32)
     location = np.broadcast_to(location_channels(6, 8), (2, 6, 8, 2)).astype(np.float32)
@@ -51,13 +55,13 @@ def test_location_channels_come_after_the_images_own_and_leave_through_a_convolu
 
 def test_unused_parameters_are_counted_only_when_left_out():
     """The 1x1 convolution of the published layers: 304 parameters at 16 channels."""
-    assert ImageTokens(3, 16, (6, 8), rngs=nnx.Rngs(0)).unused_parameters == 304
-    assert ImageTokens(3, 16, (6, 8), location_channels=True, rngs=nnx.Rngs(0)).unused_parameters == 0
+    assert build(3, 16, (6, 8)).unused_parameters == 304
+    assert build(3, 16, (6, 8), location_channels=True).unused_parameters == 0
 
 
 def test_odd_sizes():
     with pytest.raises(UserError, match='even height and width, got 7 x 8'):
-        ImageTokens(3, 16, (7, 8), rngs=nnx.Rngs(0))
-    assert ImageTokens(3, 16, (7, 9), shuffle='none', rngs=nnx.Rngs(0)).grid == (7, 9)
+        build(3, 16, (7, 8))
+    assert build(3, 16, (7, 9), shuffle='none').grid == (7, 9)
     with pytest.raises(UserError, match=r"model\.shuffle: expected one of 'both', .* got 'twice'"):
-        ImageTokens(3, 16, (8, 8), shuffle='twice', rngs=nnx.Rngs(0))
+        build(3, 16, (8, 8), shuffle='twice')

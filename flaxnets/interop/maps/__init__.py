@@ -1,0 +1,70 @@
+"""Which PyTorch key is which NNX value, for every model: the tables behind `flaxnets.interop`.
+
+A model's map has a function that yields its rows (PyTorch keys, NNX path, layout). A row with several
+PyTorch keys stacks or concatenates them into one NNX value. The files are named as those of the models,
+and an entry of `registry.py` names the map of its model. `state_dicts.table(model)` shows the table, and
+`python -m train.convert --table NAME` prints it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flax import nnx
+
+from flaxnets.errors import UserError
+from flaxnets.interop.layouts import SAME, Row
+from flaxnets.interop.maps import block_cnn, convnn, expert_cnn, mnist, profiled_cnn, vgg, vit
+
+__all__ = ['SAME', 'Row', 'TorchMap', 'ignored', 'rows']
+
+
+def _nothing(_: Any) -> Iterator[str]:
+    return iter(())
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchMap:
+    """The map of a kind of model.
+
+    Attributes:
+        rows: the model to its rows.
+        ignored: the model to the keys of a published checkpoint that no output depends on: they are accepted
+            and left out.
+    """
+
+    rows: Callable[[Any], Iterator[Row]]
+    ignored: Callable[[Any], Iterator[str]] = _nothing
+
+
+CONVNN = TorchMap(convnn.rows, convnn.ignored)
+BLOCK_CNN = TorchMap(block_cnn.rows, block_cnn.ignored)
+EXPERT_CNN = TorchMap(expert_cnn.rows)
+VIT = TorchMap(vit.rows)
+PROFILED_CNN = TorchMap(profiled_cnn.rows)
+VGG16 = TorchMap(vgg.rows)
+MLP = TorchMap(mnist.mlp)
+MNIST_CNN = TorchMap(mnist.mnist_cnn)
+
+
+def rows(model: nnx.Module) -> Iterator[Row]:
+    """The model's rows; a `UserError` if it has no map."""
+    return _find(model).rows(model)
+
+
+def ignored(model: nnx.Module) -> Iterator[str]:
+    """Published keys without a counterpart here."""
+    return _find(model).ignored(model)
+
+
+def _find(model: nnx.Module) -> TorchMap:
+    """The map that the registry names for models of this class."""
+    from flaxnets import registry  # it imports the maps above
+
+    for entry in registry.MODELS.values():
+        if entry.recipe.build is type(model) and entry.torch_map is not None:
+            return entry.torch_map
+    raise UserError(
+        f'there is no map between PyTorch and {type(model).__name__}; register the model with one: '
+        'flaxnets.register(..., torch_map=maps.TorchMap(rows))'
+    )
