@@ -16,8 +16,8 @@ from train import config as c
 class RowMean(nnx.Module):
     """[B, H, W, in] -> [B, H, W, out]: a linear layer of a pixel, its row's mean and its column's mean."""
 
-    def __init__(self, in_features, out_features, image_size, *, dtype=None, param_dtype=jnp.float32, rngs):
-        self.mix = init.linear(3 * in_features, out_features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, in_features, out_features, image_size, **types):  # dtype, param_dtype, rngs
+        self.mix = init.linear(3 * in_features, out_features, **types)
 
     def __call__(self, x):
         row = jnp.broadcast_to(x.mean(2, keepdims=True), x.shape)

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import fnmatch
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from flax import nnx
 
 from flaxnets.errors import UserError
 from flaxnets.interop import maps
+from flaxnets.interop.layouts import Row
 from flaxnets.layers.attention import AttentionLayer, AttentionOptions
 from flaxnets.layers.branching import BranchingLayer, BranchingOptions
 from flaxnets.layers.candidates import GridTokens, RandomTokens
@@ -177,6 +178,27 @@ def _imported(name: str) -> Entry:
             f'got {name!r}: {error}'
         ) from error
     return Entry(recipe(build), 'yours', recipe(build).build.__doc__ or '')
+
+
+def torch_rows(model: nnx.Module) -> Iterator[Row]:
+    """The rows of the model's map of PyTorch keys; a `UserError` if it has no map."""
+    return _torch_map(model).rows(model)
+
+
+def ignored_keys(model: nnx.Module) -> Iterator[str]:
+    """Published PyTorch keys without a counterpart here; a `UserError` if the model has no map."""
+    return _torch_map(model).ignored(model)
+
+
+def _torch_map(model: nnx.Module) -> maps.TorchMap:
+    """The map that the table names for models of this class."""
+    for row in MODELS.values():
+        if row.recipe.build is type(model) and row.torch_map is not None:
+            return row.torch_map
+    raise UserError(
+        f'there is no map between PyTorch and {type(model).__name__}; register the model with one: '
+        'flaxnets.register(..., torch_map=interop.maps.TorchMap(rows))'
+    )
 
 
 def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:

@@ -122,8 +122,8 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
     """Writes a file with published keys, in the dtypes the weights have, and a model card."""
     from flax import nnx
 
-    from flaxnets import interop
-    from flaxnets.interop import maps, state_dicts
+    from flaxnets import interop, registry
+    from flaxnets.interop import state_dicts
     from train import card, data, experiment
 
     if config is None:
@@ -136,7 +136,7 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
         described = card.create(config, model, images)
     match = weights.match(model)
     if weights.own:
-        arrays = state_dicts.published(maps.rows(model), weights.given)
+        arrays = state_dicts.published(registry.torch_rows(model), weights.given)
     else:
         arrays = {key: weights.given[key] for row in match.loaded for key in row.torch}
     interop.save(to, arrays, described)

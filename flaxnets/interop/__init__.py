@@ -25,8 +25,9 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
+from flaxnets import registry
 from flaxnets.errors import UserError
-from flaxnets.interop import files, maps, state_dicts
+from flaxnets.interop import files, state_dicts
 from flaxnets.interop.model_card import ModelCard
 
 PathLike = str | os.PathLike[str]
@@ -67,7 +68,7 @@ def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
     `strict=False` there.
     """
     values = {path: variable[...] for path, variable in state_dicts.flat_state(model).items()}
-    return state_dicts.published(maps.rows(model), values)
+    return state_dicts.published(registry.torch_rows(model), values)
 
 
 @dataclasses.dataclass(frozen=True)

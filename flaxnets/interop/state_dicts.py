@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flaxnets import registry
 from flaxnets.errors import UserError
 from flaxnets.interop import maps
 
@@ -121,13 +122,13 @@ def match(
     Raises:
         UserError: one line with every missing, surplus and misshaped key, or a `skip` that fits none.
     """
-    rows = list(maps.rows(model)) if rows is None else rows
+    rows = list(registry.torch_rows(model)) if rows is None else rows
     patterns = [skip] if isinstance(skip, str) else list(skip)
     skipped = selected(model, patterns, option='skip')
     fresh = [row for row in rows if row.flax in skipped]
     wanted = [row for row in rows if row.flax not in skipped]
 
-    unused = {*maps.ignored(model), *(key for row in fresh for key in row.torch)}
+    unused = {*registry.ignored_keys(model), *(key for row in fresh for key in row.torch)}
     unused |= {key for key in given if any(p.match(dotted(key)) for p in map(_compiled, patterns))}
     shapes = expected_shapes(model, wanted)
     ignored = [key for key in given if key in unused]
@@ -158,7 +159,7 @@ def selected(model: nnx.Module, patterns: Iterable[str], *, option: str) -> froz
     """
     names = {path: [dotted(path)] for path in flat_state(model)}
     with contextlib.suppress(UserError):  # a model without a map: its paths are all the names it has
-        for row in maps.rows(model):
+        for row in registry.torch_rows(model):
             names[row.flax] += row.torch
     paths: set[str] = set()
     for pattern in patterns:
@@ -231,14 +232,14 @@ def expected_shapes(
 
 def table(model: nnx.Module) -> str:
     """The model's map, a line for each published key."""
-    rows = list(maps.rows(model))
+    rows = list(registry.torch_rows(model))
     shapes = expected_shapes(model, rows)
     values = flat_state(model)
     lines = [('PyTorch', 'shape', 'flaxnets', 'shape', 'layout')]
     for row in rows:
         ours = (row.flax, str(values[row.flax].shape), row.layout.name)
         lines += [(key, str(shapes[key][0]), *ours) for key in row.torch]
-    lines += [(key, '', '', '', 'ignored: no input reaches it') for key in maps.ignored(model)]
+    lines += [(key, '', '', '', 'ignored: no input reaches it') for key in registry.ignored_keys(model)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return '\n'.join('  '.join(map(str.ljust, line, widths)).rstrip() for line in lines)
 

@@ -8,7 +8,6 @@ from flax import nnx
 
 import flaxnets
 from flaxnets import UserError, registry
-from flaxnets.interop import maps
 from flaxnets.layers.conv import Conv
 from flaxnets.models.convnn import ConvNNStack, stack_of
 
@@ -103,7 +102,7 @@ def test_attn_models_project_and_may_project_values_alone():
     for name in ('convnn_attn', 'branching_attn'):
         assert registry.MODELS[name].options()['projection'].default == 'qkv'
         model = nnx.eval_shape(lambda name=name: build(name, projection='value'))
-        weights = {key.split('.')[-2] for row in maps.rows(model) for key in row.torch}
+        weights = {key.split('.')[-2] for row in registry.torch_rows(model) for key in row.torch}
         assert 'w_v' in weights
         assert not {'w_q', 'w_k'} & weights
 
@@ -132,7 +131,7 @@ def test_a_new_layers_options_are_model_options(monkeypatch):
 @pytest.mark.parametrize('name', ['attention', 'convnn_spatial', 'branching_attn'])
 def test_location_channels_use_the_published_pointwise_convolution(name):
     model = nnx.eval_shape(lambda: build(name, location_channels=True))
-    pointwise = [key for row in maps.rows(model) for key in row.torch if 'pointwise_conv' in key]
+    pointwise = [key for row in registry.torch_rows(model) for key in row.torch if 'pointwise_conv' in key]
     assert len(pointwise) == 4, 'weight and bias of two layers'
-    assert not list(maps.ignored(model))
+    assert not list(registry.ignored_keys(model))
     assert flaxnets.count_parameters(model, published=True) == flaxnets.count_parameters(model)

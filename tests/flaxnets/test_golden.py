@@ -10,8 +10,7 @@ from flax import nnx
 from golden_case import NAMES, Case, loss, summary
 
 import flaxnets
-from flaxnets import interop
-from flaxnets.interop import maps
+from flaxnets import interop, registry
 
 # Under these weights its loss explodes, and rounding with it: three steps are compared.
 STEPS = {'mnist_cnn_residual': 3}
@@ -92,9 +91,9 @@ def test_published_keys(name):
     case = Case(name)
     options = {'num_classes': case.classes, 'image_shape': case.image_shape, **case.data['options']}
     model = nnx.eval_shape(lambda: flaxnets.create_model(case.name, rngs=nnx.Rngs(0), **options))
-    ours = {key for row in maps.rows(model) for key in row.torch}
+    ours = {key for row in registry.torch_rows(model) for key in row.torch}
     assert parameters(ours) == {key for key, _ in case.data['parameters']} - case.unused
-    assert parameters(maps.ignored(model)) == case.unused
+    assert parameters(registry.ignored_keys(model)) == case.unused
 
 
 def parameters(keys: Iterable[str]) -> set[str]:

@@ -10,8 +10,7 @@ import optax
 import pytest
 
 import flaxnets
-from flaxnets import interop
-from flaxnets.interop import maps
+from flaxnets import interop, registry
 
 torch = pytest.importorskip('torch')
 from twins import CASES, CHOOSES_NEIGHBOURS, MODELS, Pair, apply  # noqa: E402
@@ -108,7 +107,7 @@ def compare_logits(pair, run, tolerance):
 def compare_values(pair, model, tolerance):
     exported = interop.to_torch(model)
     theirs = pair.twin.state_dict()
-    assert theirs.keys() - exported.keys() == set(maps.ignored(model))
+    assert theirs.keys() - exported.keys() == set(registry.ignored_keys(model))
     for key, value in exported.items():
         close(value, theirs[key], tolerance, key)
 
@@ -117,7 +116,7 @@ def compare_export(pair, run):
     """A model with other values is loaded by a twin, strictly but for the dead weights."""
     other = Pair(pair.case, seed=1)
     tensors = {key: interop.to_tensor(value) for key, value in interop.to_torch(other.model).items()}
-    dead = {key: pair.twin.state_dict()[key] for key in maps.ignored(pair.model)}
+    dead = {key: pair.twin.state_dict()[key] for key in registry.ignored_keys(pair.model)}
     pair.twin.load_state_dict({**dead, **tensors}, strict=True)
     images, _, pools = pair.batch()
     _, params, stats = state.split(other.model)

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from flaxnets import interop
+from flaxnets import interop, registry
 from flaxnets.errors import UserError
-from flaxnets.interop import maps, optimizer_state, state_dicts
+from flaxnets.interop import optimizer_state, state_dicts
 from flaxnets.interop.model_card import ModelCard
 from train.checkpointing.checkpoints import Checkpoints, read_config
 from train.config import ConfigDict
@@ -32,7 +32,7 @@ class Weights:
 
     def match(self, model: nnx.Module, *, skip: str = '') -> state_dicts.Match:
         """What goes where in `model`; a `UserError` with all that does not fit."""
-        rows = state_dicts.own_rows(model) if self.own else list(maps.rows(model))
+        rows = state_dicts.own_rows(model) if self.own else list(registry.torch_rows(model))
         return state_dicts.match(model, self.given, skip=skip or (), rows=rows)
 
     def values(

@@ -10,13 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flax import nnx
-
-from flaxnets.errors import UserError
 from flaxnets.interop.layouts import SAME, Row
 from flaxnets.interop.maps import block_cnn, convnn, expert_cnn, mnist, profiled_cnn, vgg, vit
 
-__all__ = ['SAME', 'Row', 'TorchMap', 'ignored', 'rows']
+__all__ = ['SAME', 'Row', 'TorchMap']
 
 
 def _nothing(_: Any) -> Iterator[str]:
@@ -45,26 +42,3 @@ PROFILED_CNN = TorchMap(profiled_cnn.rows)
 VGG16 = TorchMap(vgg.rows)
 MLP = TorchMap(mnist.mlp)
 MNIST_CNN = TorchMap(mnist.mnist_cnn)
-
-
-def rows(model: nnx.Module) -> Iterator[Row]:
-    """The model's rows; a `UserError` if it has no map."""
-    return _find(model).rows(model)
-
-
-def ignored(model: nnx.Module) -> Iterator[str]:
-    """Published keys without a counterpart here."""
-    return _find(model).ignored(model)
-
-
-def _find(model: nnx.Module) -> TorchMap:
-    """The map that the registry names for models of this class."""
-    from flaxnets import registry  # it imports the maps above
-
-    for entry in registry.MODELS.values():
-        if entry.recipe.build is type(model) and entry.torch_map is not None:
-            return entry.torch_map
-    raise UserError(
-        f'there is no map between PyTorch and {type(model).__name__}; register the model with one: '
-        'flaxnets.register(..., torch_map=maps.TorchMap(rows))'
-    )
