@@ -117,7 +117,11 @@ class Options:
 
     def changed(self, given: Mapping[str, Any]) -> Any:
         """A copy with the given values, each in the group that declares it; other names are left out."""
-        changes: dict[str, Any] = {name: frozen(given[name]) for name in self._own() if name in given}
+        changes: dict[str, Any] = {}
+        for name, declared in self._own().items():
+            if name in given:
+                changes[name] = frozen(given[name])
+                declared.check(name, changes[name])
         changes |= {name: group.changed(given) for name, group in self._groups().items()}
         return dataclasses.replace(self, **changes)
 
