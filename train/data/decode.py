@@ -1,6 +1,7 @@
 """From a file's bytes to pixels, and from an image's own size and channels to those asked for."""
 
 import io
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,15 @@ def decode(data: bytes, file: str) -> np.ndarray:
         if isinstance(error, UserError):
             raise
         raise UserError(f'{file}: not a readable image ({error}); replace or delete it') from error
+
+
+def decode_file(path: pathlib.Path) -> np.ndarray:
+    """The pixels [H, W, 1 or 3] of an image file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{path}: not readable ({error}); replace or delete it') from error
+    return decode(data, str(path))
 
 
 def from_picture(picture: Image.Image, file: str) -> np.ndarray:

@@ -25,6 +25,7 @@ class ImageSet:
         indices: [N] which of `pixels` belong to the set, in its order; None for all M.
         file: the .npy file that `pixels` maps. A pickled set names it in place of the pixels, so that a
             spawned DataLoader worker maps the same file.
+        origin: for people, where the images come from.
     """
 
     pixels: np.ndarray
@@ -35,6 +36,7 @@ class ImageSet:
     sha256: str
     indices: np.ndarray | None = None
     file: pathlib.Path | None = None
+    origin: str = ''
 
     @classmethod
     def of(

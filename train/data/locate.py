@@ -4,6 +4,7 @@ import os
 import pathlib
 import shlex
 import sys
+import warnings
 from typing import Any
 
 from flaxnets.errors import UserError
@@ -12,37 +13,60 @@ from train.data.download.archives import OFFICIAL
 from train.data.sources.cifar import CifarPickles
 from train.data.sources.digits import EmbeddedDigits
 from train.data.sources.idx import IdxFiles
-from train.data.sources.image_folder import ImageFolder
-from train.data.sources.records import Source
+from train.data.sources.image_folder import ImageFolder, is_image
+from train.data.sources.labels_csv import LabelledFiles
+from train.data.sources.records import Source, printable
 from train.data.sources.tfds import TfdsDirectory, find_directory
 
 SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
 
 
+class NotFound(UserError):
+    """The data set is nowhere; `missing` says where it was looked for, without the ways out of `train`."""
+
+    def __init__(self, missing: str, ways_out: str):
+        super().__init__(f'{missing}; {ways_out}')
+        self.missing = missing
+
+
 def find(data: Any) -> Source:
     """The place that `data.source` names, with 'auto' the first that has `data.name`; else it is downloaded.
 
-    Raises UserError where nothing has it, and within seconds where it cannot be downloaded: where it
+    Raises NotFound where nothing has it, and within seconds where it cannot be downloaded: where it
     looked, how to point it elsewhere, and the same command with the embedded digits.
     """
     if data.source not in SOURCES:
         raise UserError(f'data.source: expected one of {", ".join(SOURCES)}, got {data.source!r}')
     if data.source == 'embedded' and data.name != 'digits':
         raise UserError(f'data.source=embedded has only digits, got data.name={data.name!r}')
-    if data.source == 'embedded' or (data.source == 'auto' and data.name == 'digits'):
+    embedded = data.source in ('auto', 'embedded') and data.name == 'digits'
+    if data.source == 'embedded' or (embedded and not data.data_dir):
         return EmbeddedDigits()
     places = roots(data.data_dir)
     for root in places:
         if (found := _on_disk(root, data)) is not None:
             return found
     missing = f'{data.name} was not found in {", ".join(map(_described, places))}'
+    if data.data_dir and _is_one_set(places[0]):
+        name = printable(places[0].resolve().name)
+        raise NotFound(
+            missing,
+            f'for the images in {places[0]} give --config.data.name a name of your choice, such as {name}',
+        )
+    if embedded:
+        warnings.warn(
+            f'{missing}: training on the embedded digits, which need no data_dir',
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return EmbeddedDigits()
     if data.source in ('auto', 'tfds') and data.download:
         try:
             folder = write_tfds.prepare(data.name, places[0])
         except UserError as error:
-            raise UserError(f'{missing}; {error}; {_ways_out(data)}') from error
+            raise NotFound(f'{missing}; {error}', _ways_out(data)) from error
         return TfdsDirectory(folder, data.name.partition(':')[0])
-    raise UserError(f'{missing}; {_ways_out(data)}')
+    raise NotFound(missing, _ways_out(data))
 
 
 def roots(configured: str) -> list[pathlib.Path]:
@@ -62,11 +86,26 @@ def _on_disk(root: pathlib.Path, data: Any) -> Source | None:
         _check_not_another(root, data.name)
         found = CifarPickles.find(root, data.name) or IdxFiles.find(root, data.name)
     if found is None and data.source in ('auto', 'folder'):
-        found = ImageFolder.find(root / data.name)
+        found = _of_images(root / data.name)
         # the folder itself, unless it could be taken for a set that everybody knows
-        if found is None and data.data_dir and (data.source == 'folder' or data.name not in OFFICIAL):
-            found = ImageFolder.find(root)
+        known = data.name in OFFICIAL or data.name == 'digits'
+        if found is None and data.data_dir and (data.source == 'folder' or not known):
+            found = _of_images(root)
     return found
+
+
+def _of_images(folder: pathlib.Path) -> Source | None:
+    """The folder's images, whose classes a table or its subfolders name."""
+    return LabelledFiles.find(folder) or ImageFolder.find(folder)
+
+
+def _is_one_set(folder: pathlib.Path) -> bool:
+    """Whether the folder's images are one set, and not several sets that lie there."""
+    source = _of_images(folder)
+    return isinstance(source, LabelledFiles) or (
+        isinstance(source, ImageFolder)
+        and (source.splits != ('train',) or any(is_image(path) for path in folder.glob('*/*')))
+    )
 
 
 def _check_not_another(root: pathlib.Path, name: str) -> None:
@@ -95,7 +134,7 @@ def _described(root: pathlib.Path) -> str:
 
 
 def _ways_out(data: Any) -> str:
-    layout = ' that contains CLASS/*.png or train/CLASS/*.png' if data.source == 'folder' else ''
+    layout = ' that contains CLASS/*.png, train/CLASS/*.png or labels.csv' if data.source == 'folder' else ''
     return (
         f'point to it with --config.data.data_dir=DIR{layout}, '
         f'or train on the embedded digits: {_with_digits()}'

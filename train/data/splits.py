@@ -26,6 +26,8 @@ def load(data: Any, split: str, *, seed: int = 0) -> ImageSet:
     split, else on a stratified fifth of its training images that nothing configures. Labels count
     through `data.classes` in the order given there. `data.limit`, for test images `data.test_limit` where
     it is set, keeps so many images, each class in proportion, the same whatever the seed.
+
+    Raises UserError where the data are nowhere, and for training images of a single class.
     """
     return load_splits(data, [split], seed=seed)[split]
 
@@ -38,7 +40,13 @@ def load_splits(data: Any, splits: Iterable[str], *, seed: int = 0) -> dict[str,
     source = find(data)
     stored = {split: _stored(source.splits, data, split) for split in splits}
     decoded = {own: _decoded(source, data, own) for own in dict.fromkeys(stored.values())}
-    return {split: _chosen(decoded[own], source.splits, data, split, seed) for split, own in stored.items()}
+    return {
+        split: dataclasses.replace(
+            _chosen(decoded[own], source.splits, data, split, seed),
+            origin=_origin(source.splits, data, split, source.where(own)),
+        )
+        for split, own in stored.items()
+    }
 
 
 def _own_test(has: tuple[str, ...]) -> str | None:
@@ -56,7 +64,13 @@ def _is_part_of_train(has: tuple[str, ...], data: Any, split: str) -> bool:
 def _stored(has: tuple[str, ...], data: Any, split: str) -> str:
     """The source's own split whose images `split` are, or are part of."""
     if _is_part_of_train(has, data, split):
-        return 'train' if 'train' in has else has[0]
+        training = [own for own in has if own not in ('validation', 'test')]
+        if not training:
+            raise UserError(
+                f'{data.name} has {" and ".join(has)} images, but none to train on; '
+                'point --config.data.data_dir to a folder that has them'
+            )
+        return 'train' if 'train' in training else training[0]
     if split == 'validation' and not ('validation' in has and _own_test(has) == 'test'):
         raise UserError(
             f'{data.name} has no validation split of its own; hold one out with --config.data.validation=0.1'
@@ -75,6 +89,20 @@ def _decoded(source: Source, data: Any, own: str) -> ImageSet:
         channels=data.channels,
         folder=cache_folder(data.cache_dir),
     )
+
+
+def _origin(has: tuple[str, ...], data: Any, split: str, where: str) -> str:
+    """In words, which of the images that lie at `where` are `split`."""
+    if not _is_part_of_train(has, data, split):
+        return where
+    shares = {
+        'test': '' if _own_test(has) else f'a stratified {TEST_FRACTION:.0%}',
+        'validation': f'a stratified {data.validation:.0%}' if data.validation else '',
+    }
+    if split != 'train':
+        return f'{shares[split]} of {where}'
+    others = ' and '.join(f'those for {other}' for other, share in shares.items() if share)
+    return f'{where}, all but {others}' if others else where
 
 
 def _chosen(images: ImageSet, has: tuple[str, ...], data: Any, split: str, seed: int) -> ImageSet:
@@ -97,4 +125,9 @@ def _chosen(images: ImageSet, has: tuple[str, ...], data: Any, split: str, seed:
         indices, labels = indices[kept], labels[kept]
     if not len(indices):
         raise UserError(f'{data.name} {split}: no image is left; check --config.data.classes and .validation')
+    if split == 'train' and len(present := np.unique(labels)) == 1:
+        raise UserError(
+            f'{data.name}: expected at least two classes, but all training images are {names[present[0]]!r}; '
+            'check data.data_dir (the folder above the classes), data.classes and data.limit'
+        )
     return dataclasses.replace(images.take(indices), labels=labels, class_names=names, split=split)

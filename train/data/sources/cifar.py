@@ -86,6 +86,10 @@ class CifarPickles:
         """A digest of the folder's files."""
         return files_version(path for path in self.folder.iterdir() if path.is_file())
 
+    def where(self, split: str) -> str:
+        """The folder."""
+        return str(self.folder)
+
     def read(self, split: str) -> Records:
         """The records of a split in the order of its files."""
         file, key = self.META[self.name]

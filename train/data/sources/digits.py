@@ -18,6 +18,10 @@ class EmbeddedDigits:
     splits = ('train', 'test')
     version = f'scikit-learn {TEST_FRACTION} {SPLIT_SEED}'
 
+    def where(self, split: str) -> str:
+        """It needs no files."""
+        return 'embedded in scikit-learn'
+
     def read(self, split: str) -> Records:
         """The records of 'train' (1,438) or 'test' (359)."""
         from sklearn.datasets import load_digits

@@ -43,6 +43,10 @@ class IdxFiles:
         """A digest of the folder's files."""
         return files_version(self.folder.glob('*-ubyte*'))
 
+    def where(self, split: str) -> str:
+        """The folder."""
+        return str(self.folder)
+
     def read(self, split: str) -> Records:
         """The records of a split in the order of its files."""
         image_file, label_file = (self._file(split, kind) for kind in ('images-idx3', 'labels-idx1'))

@@ -36,17 +36,29 @@ class Source(Protocol):
     def version(self) -> str:
         """Changes when its files change: part of the cache's key."""
 
+    def where(self, split: str) -> str:
+        """For people: where the images of one of `splits` lie, and what there was not read."""
+
     def read(self, split: str) -> Records:
         """The records of one of `splits`."""
 
 
-def files_version(files: Iterable[pathlib.Path]) -> str:
-    """A digest of the files' paths, sizes and times of change: a file that was replaced is decoded again."""
-    digest = hashlib.sha256()
+def files_version(files: Iterable[pathlib.Path], root: pathlib.Path | None = None) -> str:
+    """A digest of the files' paths, sizes and times of change: a file that was replaced is decoded again.
+
+    `root` is the folder below which a path tells the class, if it does.
+    """
+    digest = hashlib.sha256(str(root.resolve() if root else '').encode(errors='surrogateescape'))
     for file in sorted(files):
         state = file.stat()
-        digest.update(f'{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n'.encode())
+        text = f'{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n'
+        digest.update(text.encode(errors='surrogateescape'))
     return digest.hexdigest()[:16]
+
+
+def printable(name: str) -> str:
+    r"""A file's name with bytes that are no UTF-8 written as \xe9, so that it can be printed and stored."""
+    return name.encode(errors='surrogateescape').decode(errors='backslashreplace')
 
 
 def check_labels(labels: np.ndarray, classes: int, file: str) -> None:

@@ -51,6 +51,10 @@ class TfdsDirectory:
         """A digest of the directory's files."""
         return files_version(path for path in self.folder.iterdir() if path.is_file())
 
+    def where(self, split: str) -> str:
+        """The directory."""
+        return str(self.folder)
+
     def read(self, split: str) -> Records:
         """The records of a split, in the order TFDS stores them."""
         image, label = self._keys()
