@@ -19,6 +19,7 @@ from flaxnets.errors import UserError
 from train import config as options
 from train.distributed import processes
 from train.runtime import signals
+from train.runtime.causes import causes
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
@@ -160,10 +161,8 @@ def _config_first(argv: list[str]) -> list[str]:
 
 def _explained(error: BaseException, argv: Sequence[str]) -> str:
     """One line for whatever absl, ml_collections or the config file itself raised."""
-    causes = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)
-    for cause in causes:
+    *_, root = chain = list(causes(error))
+    for cause in chain:
         if isinstance(cause, UserError) and 'Traceback' not in str(cause):
             return str(cause)
     if isinstance(error, flags.UnrecognizedFlagError):
@@ -173,9 +172,9 @@ def _explained(error: BaseException, argv: Sequence[str]) -> str:
     if override:
         key, value = override.groups()
         return f'config.{key}: expected {options.expected(key)}, got {value!r}'
-    frames = [f for f in traceback.extract_tb(causes[-1].__traceback__) if f.filename in ' '.join(argv)]
+    frames = [f for f in traceback.extract_tb(root.__traceback__) if f.filename in ' '.join(argv)]
     if frames:
-        return f'{frames[-1].filename}:{frames[-1].lineno}: {type(causes[-1]).__name__}: {causes[-1]}'
+        return f'{frames[-1].filename}:{frames[-1].lineno}: {type(root).__name__}: {root}'
     # ml_collections stumbles over a path that leads nowhere, without naming it.
     for key in re.findall(r'--config\.([\w.]+)', ' '.join(argv)):
         if key not in options.OPTIONS and key.rpartition('.')[0] != 'model':

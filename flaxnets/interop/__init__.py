@@ -14,7 +14,6 @@ import dataclasses
 import os
 import pathlib
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from flax import nnx
 from flaxnets import registry
 from flaxnets.errors import UserError
 from flaxnets.interop import files, state_dicts
+from flaxnets.interop.atomic import replacing
 from flaxnets.interop.model_card import ModelCard
 
 PathLike = str | os.PathLike[str]
@@ -123,27 +123,23 @@ def save(path: PathLike, model: nnx.Module | Mapping[str, np.ndarray], card: Mod
     """
     path = pathlib.Path(path)
     arrays = to_torch(model) if isinstance(model, nnx.Module) else dict(model)
-    # With a suffix of its own: two processes that write the same file do not meet.
-    unfinished = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
+    if path.suffix not in {'.safetensors', '.pt', '.pth'}:
+        raise UserError(f'{path}: expected a name that ends in .safetensors, .pt or .pth')
     try:
-        if path.suffix == '.safetensors':
-            metadata = {'format': 'pt'} | ({'flaxnets': card.to_json()} if card else {})
-            contiguous = {key: np.array(value, order='C') for key, value in arrays.items()}
-            safetensors.numpy.save_file(contiguous, unfinished, metadata)
-        elif path.suffix in {'.pt', '.pth'}:
-            tensors = {key: to_tensor(value) for key, value in arrays.items()}
-            with unfinished.open('wb') as file:
-                _torch(f'to write {path}').save(tensors, file)
-            card_path(path).unlink(missing_ok=True)  # it may describe the file that is replaced
-            if card:
-                card_path(path).write_text(card.to_json())
-        else:
-            raise UserError(f'{path}: expected a name that ends in .safetensors, .pt or .pth')
-        unfinished.replace(path)
+        with replacing(path, shared=True) as partial:
+            if path.suffix == '.safetensors':
+                metadata = {'format': 'pt'} | ({'flaxnets': card.to_json()} if card else {})
+                contiguous = {key: np.array(value, order='C') for key, value in arrays.items()}
+                safetensors.numpy.save_file(contiguous, partial, metadata)
+            else:
+                tensors = {key: to_tensor(value) for key, value in arrays.items()}
+                with partial.open('wb') as file:
+                    _torch(f'to write {path}').save(tensors, file)
+                card_path(path).unlink(missing_ok=True)  # it may describe the file that is replaced
+                if card:
+                    card_path(path).write_text(card.to_json())
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f'{path}: cannot be written ({error})') from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def card_path(path: PathLike) -> pathlib.Path:

@@ -16,6 +16,7 @@ import filelock
 import numpy as np
 
 from flaxnets.errors import UserError
+from flaxnets.interop.atomic import replacing
 from train.data.imageset import ImageSet, checksum
 from train.data.sources.records import Records, check_labels, fitted, in_memory
 
@@ -97,15 +98,10 @@ def _stored(file: pathlib.Path, offset: int) -> Iterator[bytes]:
 
 
 def _write(entry: pathlib.Path, records: Records, size: tuple[int, int] | None, channels: int) -> None:
-    partial = entry.with_name(entry.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-    partial.mkdir()
-    try:
+    with replacing(entry) as partial:
+        partial.mkdir()
         _write_arrays(partial, records, size, channels)
         shutil.rmtree(entry, ignore_errors=True)
-        partial.rename(entry)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_arrays(

@@ -9,6 +9,8 @@ import struct
 import time
 from collections.abc import Iterator
 
+from flaxnets.interop.atomic import replacing
+
 PATTERN = '*.tfevents.*'
 
 
@@ -24,11 +26,10 @@ class Events:
         # A run that was killed left points after its last checkpoint, and makes them again.
         records = [record for file in earlier for record, at in read(file) if at <= step]
         version = self._framed(self.event(wall_time=time.time(), file_version='brain.Event:2'))
-        partial = folder / 'events.partial'
-        # Once each, should this have been killed half-way.
-        partial.write_bytes(b''.join([version, *dict.fromkeys(records)]))
         path = folder / f'events.out.tfevents.{time.time_ns() // 10**6}.{socket.gethostname()}'
-        partial.replace(path)
+        with replacing(path) as partial:
+            # Once each: a process that was killed below has left them in two files.
+            partial.write_bytes(b''.join([version, *dict.fromkeys(records)]))
         for file in earlier:
             if file != path:
                 file.unlink()

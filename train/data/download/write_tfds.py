@@ -13,6 +13,7 @@ from flaxnets.errors import UserError
 from train.data.download.archives import OFFICIAL
 from train.data.download.fetch import check_reachable, fetch
 from train.data.download.progress import Progress, bars
+from train.runtime.causes import causes
 
 
 def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
@@ -110,11 +111,9 @@ def _one_line(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in causes(error):
             if type(cause) is UserError:
                 raise cause from error
-            cause = cause.__cause__ or cause.__context__
         if 'tensorflow' in str(error):
             raise UserError(f"TFDS's code for {name} needs TensorFlow: pip install tensorflow") from error
         raise UserError(f'{name} cannot be prepared ({_line(error)})') from error
