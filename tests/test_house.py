@@ -34,7 +34,7 @@ train.checkpointing
 train.runtime
 train.reporting
 train.experiment
-train.card train.header train.summary train.pace train.outcome
+train.header train.summary train.pace train.outcome
 train.loop
 train
 train.cli

@@ -124,7 +124,7 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
 
     from flaxnets import interop, registry
     from flaxnets.interop import state_dicts
-    from train import card, data, experiment
+    from train import data, experiment
 
     if config is None:
         described = weights.card
@@ -133,7 +133,7 @@ def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
         images = data.load(config.data, 'test')
         with experiment.precision(config):
             model = nnx.eval_shape(lambda: experiment.create_model(config, images))
-        described = card.create(config, model, images)
+        described = experiment.model_card(config, model, images)
     match = weights.match(model)
     if weights.own:
         arrays = state_dicts.published(registry.torch_rows(model), weights.given)
@@ -149,10 +149,11 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
     from flax import nnx
 
     from flaxnets.interop import optimizer_state
-    from train import card, data, experiment, optim, state
-    from train.checkpointing import lock
-    from train.checkpointing.checkpoints import Checkpoints, versions, write_json
-    from train.loop import NO_SUMS
+    from flaxnets.interop.atomic import write_json
+    from train import data, experiment, optim, state
+    from train.checkpointing.checkpoints import Checkpoints
+    from train.checkpointing.lock import WorkdirLock
+    from train.checkpointing.meta import Meta
 
     images = data.load(config.data, 'test')
     with experiment.precision(config):
@@ -169,16 +170,8 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
             opt_state, step = weights.moments(model, match, made.opt_state)
             opt_state = optimizer_state.continue_schedule(opt_state, step)
             made = dataclasses.replace(made, step=jnp.full_like(made.step, step), opt_state=opt_state)
-        meta = {
-            'config': config.to_dict(),
-            'card': dataclasses.asdict(card.create(config, model, images)),
-            'history': [],
-            'best': {},
-            'sums': NO_SUMS,
-            'data': {},
-            'versions': versions(),
-        }
-        with lock.hold(to):
+        meta = Meta(config=config.to_dict(), card=experiment.model_card(config, model, images))
+        with WorkdirLock(to):
             checkpoints = Checkpoints(to, keep=config.checkpoint.keep, metric=config.checkpoint.metric)
             try:
                 checkpoints.save(made, step, meta, None)

@@ -17,9 +17,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Loss, accuracy, macro F1, accuracy per class and confusion matrix of a checkpoint on a split.
 
-    The checkpoint carries its config; the data are needed beside, and `data_dir` says where they are now.
-    A damaged checkpoint is passed over with a warning, or an error if it is asked for by its step.
-    The averaged parameters of a run with `optimizer.ema` are scored beside, under 'ema'.
+    The checkpoint carries its config; the images are needed too, and `data_dir` says where they are if they
+    have moved. A damaged checkpoint is not used, with a warning; asking for it by its step is an error.
+    The averaged parameters of a run with `optimizer.ema` are scored too, under 'ema'.
     """
     from train import data, experiment
     from train.checkpointing.checkpoints import Checkpoints, read_config
@@ -28,7 +28,9 @@ def evaluate(
     workdir = pathlib.Path(workdir).expanduser()
     config = read_config(workdir)
     if config is None:
-        raise UserError(f'--workdir: expected the folder of a run, but {workdir} does not exist or is none')
+        raise UserError(
+            f'--workdir: expected the folder of a run, but {workdir} does not exist or is not one'
+        )
     if data_dir is not None:
         config.data.data_dir = data_dir
     if split == 'validation' and not config.data.validation:

@@ -14,6 +14,7 @@ from flax import nnx
 import flaxnets
 from flaxnets.errors import UserError
 from flaxnets.interop import state_dicts
+from flaxnets.interop.model_card import ModelCard
 from train import data, metrics, optim, state, step
 from train.config import ConfigDict, model_options
 from train.data import augment, pipeline, stream
@@ -100,6 +101,11 @@ class Experiment:
             spe=spe,
         )
 
+    @property
+    def held_out(self) -> str:
+        """The split whose scores choose the best epoch: 'validation' if the run has one, else 'test'."""
+        return 'validation' if 'validation' in self.sets else 'test'
+
     def evaluate(self, train_state: state.TrainState, split: str, *, ema: bool = False) -> dict[str, Any]:
         """Scores on every image of a split exactly once, in order."""
         params = train_state.ema if ema else train_state.params
@@ -173,6 +179,23 @@ def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
         return nnx.jit(create)()
     except (TypeError, AttributeError) as error:  # an option of the wrong kind, such as a word for a pair
         raise UserError(f'config.model: {config.model.name} cannot be built with {given}: {error}') from error
+
+
+def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet) -> ModelCard:
+    """What others need to know to use the weights of the config's `model`, without metrics."""
+    height, width, channels = images.image_shape
+    return ModelCard(
+        architecture=config.model.name,
+        options=arguments(config, images),
+        parameters=flaxnets.count_parameters(model),
+        preprocessing={
+            'mean': config.data.mean or (0.0,) * channels,
+            'std': config.data.std or (1.0,) * channels,
+            'size': (height, width),
+            'class_names': images.class_names,
+        },
+        config=config.to_dict(),
+    )
 
 
 def frozen_parameters(config: ConfigDict, model: nnx.Module) -> frozenset[str]:

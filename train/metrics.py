@@ -1,8 +1,59 @@
-"""Scores from sums and counts, divided once."""
+"""Sums over the steps of an epoch, and scores from sums and counts, divided once."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+
+@dataclasses.dataclass
+class EpochSums:
+    """Sums over the steps of the epoch under way; a checkpoint inside an epoch carries them.
+
+    Attributes:
+        loss: the steps' losses, each the mean of a batch.
+        correct: images whose label was predicted.
+        images: images seen.
+        steps: steps made.
+        last_loss: the last step's loss; not a sum.
+        seconds: time spent training, without evaluations and checkpoints.
+    """
+
+    loss: float = 0.0
+    correct: float = 0.0
+    images: float = 0.0
+    steps: int = 0
+    last_loss: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, values: Mapping[str, np.ndarray], seconds: float) -> None:
+        """Adds the metrics of some steps, [steps] each."""
+        # One by one, from the left: how the steps are cut into chunks must not show in the last digit.
+        for loss, correct, count in zip(values['loss'], values['correct'], values['count'], strict=True):
+            self.loss += float(loss)
+            self.correct += float(correct)
+            self.images += float(count)
+        self.steps += len(values['loss'])
+        self.last_loss = float(values['loss'][-1])
+        self.seconds += seconds
+
+    def row(self) -> dict[str, float]:
+        """The means over the epoch, under their names in metrics.jsonl; accuracy in percent."""
+        return {
+            'train_loss': self.loss / self.steps,
+            'train_accuracy': 100 * self.correct / self.images,
+            'last_batch_loss': self.last_loss,
+        }
+
+    def speed(self) -> dict[str, float]:
+        """How long the epoch took, for metrics.jsonl."""
+        return {'seconds': self.seconds, 'images_per_second': self.images / max(self.seconds, 1e-9)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> 'EpochSums':
+        """Reads what a checkpoint says; older ones call `correct` right."""
+        return cls(**{'correct' if key == 'right' else key: value for key, value in values.items()})
 
 
 def scores(loss_sum: float, confusion: np.ndarray) -> dict[str, Any]:
@@ -10,22 +61,22 @@ def scores(loss_sum: float, confusion: np.ndarray) -> dict[str, Any]:
 
     Args:
         loss_sum: cross entropy added over all images.
-        confusion: [true class, predicted class] counts; a last column beyond the classes holds answers
-            that are none of them.
+        confusion: [true class, predicted class] counts; a last column beyond the classes counts the
+            predictions that are none of them.
 
     A class's accuracy is the share of its images that are recognised (its recall). Macro F1 is the
     mean of 2 tp / (2 tp + fp + fn) over the classes that occur as truth or as prediction, which is
     scikit-learn's definition.
     """
     confusion = np.asarray(confusion, np.int64)
-    right = np.diag(confusion)
+    correct = np.diag(confusion)
     true, predicted = confusion.sum(1), confusion.sum(0)[: len(confusion)]
     occurs = (true + predicted) > 0
-    f1 = 2 * right[occurs] / (true + predicted)[occurs]
+    f1 = 2 * correct[occurs] / (true + predicted)[occurs]
     return {
         'loss': float(loss_sum) / int(confusion.sum()),
-        'accuracy': 100 * float(right.sum() / confusion.sum()),
+        'accuracy': 100 * float(correct.sum() / confusion.sum()),
         'macro_f1': 100 * float(f1.mean()),
-        'class_accuracy': [float(r / t) if t else None for r, t in zip(right, true, strict=True)],
+        'class_accuracy': [float(c / t) if t else None for c, t in zip(correct, true, strict=True)],
         'confusion': confusion.tolist(),
     }

@@ -38,7 +38,7 @@ def rebuild(
         exp = Experiment.create(config, data.load_splits(config.data, [split]))
         state = checkpoints.restore(exp.initial, step)
         scores = exp.evaluate(state, split)
-        history = checkpoints.meta(step)['history']
+        history = checkpoints.meta(step).history
         checkpoints.close()
         path = workdir / 'summary.json'
         summary = json.loads(path.read_text()) if path.exists() else {}

@@ -62,7 +62,7 @@ def cross_entropy(
 
 
 def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-    """The state after one update, and the batch's loss, count of right answers and gradient norm.
+    """The state after one update, and the batch's loss, number of correct predictions and gradient norm.
 
     The loss is the mean over the real images of the whole batch: sums and counts are added over the
     devices and divided once, so padding and sharding change nothing.
@@ -89,10 +89,10 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
     ema = optax.incremental_update(params, state.ema, 1 - task.ema) if task.ema else state.ema
     if task.ema and isinstance(opt_state, optax.MultiStepsState):  # it follows updates, not batches
         ema = jax.tree.map(lambda new, old: jnp.where(opt_state.mini_step, old, new), ema, state.ema)
-    right = jnp.sum((logits.argmax(-1) == batch.label) * batch.mask)
+    correct = jnp.sum((logits.argmax(-1) == batch.label) * batch.mask)
     metrics = {
         'loss': loss,
-        'right': task.sum(right),
+        'correct': task.sum(correct),
         'count': count,
         'gradient_norm': optax.tree.norm(gradients),
     }

@@ -315,7 +315,7 @@ def test_moments_that_cannot_be_placed(change, message):
     given = {'a': np.zeros(2), 'b': np.zeros(2), 'n.running_mean': np.zeros(2)}
     fresh = optax.scale_by_adam().init({'a': jnp.zeros(2)})
     with pytest.raises(UserError, match=message):
-        optimizer_state.take_over(fresh, torch_state(change), None, given, [])
+        optimizer_state.take_over(fresh, torch_state(change), nnx.Module(), given, [])
 
 
 def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
@@ -349,7 +349,7 @@ def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
         (('--from', tmp_path, '--to', 'y.pt'), 'expected a run'),
         (('--from', 'x.pt', '--to', 'y.pt', '--frm'), "'--frm' is not expected"),
         (('--from', 'x.pt', '--to', 'y.pt', '--optimizer'), 'expected --to a folder'),
-        (('--from', tmp_path / 'run', '--to', tmp_path / 'z', '--optimizer'), 'there is none'),
+        (('--from', tmp_path / 'run', '--to', tmp_path / 'z', '--optimizer'), 'got none'),
         (('--table', 'vgg'), 'Did you mean vgg16'),
     ):
         assert message in command(*arguments)

@@ -24,11 +24,12 @@ from test_reliability import assert_same
 
 import train
 from flaxnets.errors import UserError
-from train import data, evaluate, experiment, loop
+from train import data, evaluate, experiment, header, pace
 from train.checkpointing import lock, manifest
 from train.checkpointing.checkpoints import Checkpoints, committed
 from train.distributed import processes
 from train.distributed.runner import Runner
+from train.metrics import EpochSums
 from train.reporting import console, tensorboard
 from train.runtime import faults
 from train.runtime.signals import Stop, Stopped
@@ -188,8 +189,11 @@ def test_the_best_checkpoint_survives_resuming(shared, tmp_path):
     checkpoints = Checkpoints(tmp_path, read_only=True)
     meta = checkpoints.meta(24)
     checkpoints.close()
-    assert meta['best'] == {'test_loss': losses[best]}
-    assert {'config', 'history', 'sums', 'data', 'versions'} <= set(meta)
+    assert meta.best == {'test_loss': losses[best]}
+    assert (meta.history, meta.sums) == (rows, EpochSums())
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['best_epoch'] == best // 4
+    assert summary['best_test_accuracy'] == found['accuracy']
 
 
 def test_a_checkpoint_can_be_evaluated_without_its_config(copy):
@@ -233,7 +237,7 @@ def test_other_images_are_refused(copy, shared, monkeypatch):
 
 def test_chunks_leave_no_trace(whole, shared, tmp_path, monkeypatch):
     """Each second step is a chunk of its own, and each epoch is interrupted by a checkpoint."""
-    monkeypatch.setattr(loop, 'CHUNK_SECONDS', 0.0)
+    monkeypatch.setattr(pace, 'CHUNK_SECONDS', 0.0)
     train.run(config(shared, checkpoint__every='3 steps'), tmp_path)
     assert_same(tmp_path, whole)
 
@@ -254,7 +258,7 @@ def test_a_signal_at_any_moment(moment, whole, shared, tmp_path, monkeypatch):
         return result
 
     monkeypatch.setattr(owner, name, signalled)
-    monkeypatch.setattr(loop, 'CHUNK_SECONDS', 0.0)
+    monkeypatch.setattr(pace, 'CHUNK_SECONDS', 0.0)
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match=r'SIGTERM: saved at step \d+ of 12'):
         train.run(config(shared), tmp_path)
@@ -277,23 +281,24 @@ def test_a_signal_before_anything_is_unsaved_ends_the_run():
 
 def test_one_run_a_workdir(tmp_path):
     with (
-        lock.hold(tmp_path),
+        lock.WorkdirLock(tmp_path),
         pytest.raises(UserError, match=rf'in use by another run \(process {os.getpid()}\)'),
+        lock.WorkdirLock(tmp_path),
     ):
-        lock.hold(tmp_path).__enter__()
-    with lock.hold(tmp_path) as held:
-        held.check()
+        pass
+    with lock.WorkdirLock(tmp_path) as locked:
+        locked.check()
         (tmp_path / lock.NAME).unlink()
-        with pytest.raises(UserError, match='vanished'):
-            held.check()
+        with pytest.raises(UserError, match='was removed or replaced'):
+            locked.check()
 
 
 def test_a_lock_does_not_outlive_its_process(tmp_path):
-    code = 'import pathlib, os, sys; from train import lock; '
-    code += 'lock.hold(pathlib.Path(sys.argv[1])).__enter__(); os.abort()'
+    code = 'import pathlib, os, sys; from train.checkpointing.lock import WorkdirLock; '
+    code += 'WorkdirLock(pathlib.Path(sys.argv[1])).__enter__(); os.abort()'
     done = child('-c', code, tmp_path)
-    assert done.returncode == -signal.SIGABRT
-    with lock.hold(tmp_path):
+    assert done.returncode == -signal.SIGABRT, done.stderr
+    with lock.WorkdirLock(tmp_path):
         pass
 
 
@@ -305,7 +310,7 @@ def test_a_vanished_workdir(shared, tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / 'run')
 
     monkeypatch.setattr(console.Reporter, 'epoch', removes)
-    with pytest.raises(UserError, match='the workdir vanished'):
+    with pytest.raises(UserError, match='the workdir was removed'):
         train.run(config(shared), tmp_path / 'run')
     assert not (tmp_path / 'run' / 'checkpoints' / '4').exists()
 
@@ -323,7 +328,7 @@ def test_out_of_memory_suggests_a_batch_size(shared, tmp_path, monkeypatch, coun
         raise jax.errors.JaxRuntimeError(text)
 
     monkeypatch.setattr(Runner, 'train', exhausted)
-    monkeypatch.setattr(loop, 'CHUNK_SECONDS', 0.0)
+    monkeypatch.setattr(pace, 'CHUNK_SECONDS', 0.0)
     message = r'out of memory \(allocating 9\.31GiB\) at batch size 64: try --config\.data\.batch_size=32 '
     message += r'\(--config\.optimizer\.accumulate=2 keeps the update\) or '
     with pytest.raises(UserError, match=message + '.*last good checkpoint is step 4 in'):
@@ -457,9 +462,9 @@ def test_deterministic_says_what_it_does(shared, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
     monkeypatch.setenv('XLA_FLAGS', '')
     with pytest.raises(UserError, match='start with `python -m train`'):
-        loop.determinism(config(shared))
+        header.determinism(config(shared))
     monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_deterministic_ops=true')
-    assert loop.determinism(config(shared)) == 'XLA runs its deterministic operations'
+    assert header.determinism(config(shared)) == 'XLA runs its deterministic operations'
 
 
 def test_events_of_a_killed_run_are_cut_back(tmp_path):

@@ -171,7 +171,7 @@ def test_a_lost_process_is_one_line(monkeypatch, error, reason):
     with pytest.raises(type(error)), processes.explained():
         raise error
     monkeypatch.setattr(processes, 'count', lambda: 2)
-    line = f'^process 0 of 2 lost another one, .* output: {reason}'
+    line = f'^process 0 of 2: another process has ended .* output: {reason}'
     with pytest.raises(UserError, match=line), processes.explained():
         raise error
 

@@ -194,7 +194,7 @@ LONG = """
 import json, os, pathlib, sys, threading, gc
 sys.path[:0] = ['tests', '.']
 import runs, train
-from train import loop
+from train.checkpointing.checkpoints import Checkpoints
 folder, steps = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 config = runs.digits(folder, epochs=steps // 4, log__every=4, log__tensorboard=True)
 config.checkpoint.every = '20 steps'
@@ -206,13 +206,13 @@ def measure(step):
     files = [f for f in (folder / 'run').rglob('*') if f.is_file() and 'tfevents' not in f.name]
     size = sum(f.stat().st_size for f in files)
     seen[step] = [int(status['VmRSS'].split()[0]), handles, int(status['Threads']), size]
-end_epoch = loop.Trainer.end_epoch
-def measured(self, epoch):
-    end_epoch(self, epoch)
-    if self.step % 200 == 0:
-        self.checkpoints.wait()
-        measure(self.step)
-loop.Trainer.end_epoch = measured
+save = Checkpoints.save
+def measured(self, state, step, *rest):
+    save(self, state, step, *rest)
+    if step % 200 == 0:
+        self.wait()
+        measure(step)
+Checkpoints.save = measured
 train.run(config, folder / 'run')
 print(json.dumps(seen))
 """

@@ -30,7 +30,7 @@ def rate(count: int, seconds: Sequence[float]) -> float:
 
 def hardware() -> dict[str, Any]:
     """What the numbers were measured on, and how busy it was."""
-    from train.checkpointing.checkpoints import versions
+    from train.checkpointing.meta import versions
     from train.distributed import memory
 
     try:

@@ -1,1 +1,1 @@
-"""Checkpoints: written and read (orbax), verified, locked, resumed from, started from."""
+"""Checkpoints: writing and reading (orbax), verifying, when to save, which is best, resuming, the lock."""

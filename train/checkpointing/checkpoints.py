@@ -1,16 +1,13 @@
 """Checkpoints: orbax keeps the newest and the best.
 
-A checkpoint is the whole TrainState beside `meta`: the config, the history of epochs, the sums of the
-epoch under way, the data's fingerprints and the package versions. It needs nothing else to be read.
+A checkpoint is the whole TrainState and, beside it, what `meta.py` lists. It needs nothing else to be read.
 """
 
-import importlib.metadata
 import json
 import logging
 import pathlib
 import shutil
 import warnings
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,17 +17,17 @@ from orbax.checkpoint import checkpoint_managers as policies
 from flaxnets.errors import UserError
 from train import config as options
 from train.checkpointing import manifest
+from train.checkpointing.best import best_step, score
+from train.checkpointing.meta import Meta
 from train.distributed import processes
 from train.state import TrainState
-
-PACKAGES = ('flaxnets', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 class Checkpoints:
     """The checkpoints under `workdir/checkpoints`, numbered by step, those whose files are all whole.
 
-    A damaged one is named in a warning. A run that continues deletes it, to make it anew on its way;
-    `read_only`, which is how others look at a run, leaves it.
+    A warning names each damaged one. A run that continues deletes it and will write it again when it
+    reaches that step; `read_only`, for those who only look at a run, leaves it.
 
     Raises:
         UserError: there are checkpoints, and none is whole.
@@ -43,7 +40,7 @@ class Checkpoints:
         logging.getLogger('absl').setLevel(logging.CRITICAL)
         self.folder = (workdir / 'checkpoints').resolve()
         self.metric = metric
-        self.saving = 0
+        self.saving = 0  # the step of the save under way
         self.damaged = self._verify(read_only)
         best = policies.BestN(
             get_metric_fn=self._score, reverse=False, n=1, keep_checkpoints_without_metrics=False
@@ -63,23 +60,23 @@ class Checkpoints:
         )
 
     def _score(self, metrics: dict[str, float]) -> float:
-        return -metrics['loss'] if self.metric == 'loss' else metrics[self.metric]
+        return score(metrics, self.metric)
 
     def _verify(self, read_only: bool) -> dict[int, str]:
         """What is wrong with each damaged step; deletes those unless `read_only`."""
-        there = committed(self.folder)
-        damaged = {step: what for step in there if (what := manifest.damage(self.folder / str(step)))}
-        if there and len(damaged) == len(there):
+        found = committed(self.folder)
+        damaged = {step: what for step in found if (what := manifest.damage(self.folder / str(step)))}
+        if found and len(damaged) == len(found):
             raise UserError(
                 f'no checkpoint of {self.folder.parent} is whole: {"; ".join(damaged.values())}. '
                 'Restore them from a copy, or start anew in another --workdir'
             )
-        processes.largest(0)  # all have looked before the first one deletes
-        newest = max(set(there) - set(damaged), default=0)
+        processes.wait()  # all have looked before the first one deletes
+        newest = max(set(found) - set(damaged), default=0)
         for step, what in damaged.items():
-            fate = 'not used' if read_only else 'deleted'
-            fate += f'; the newest whole one is {newest}' if step > newest else ''
-            warnings.warn(f'checkpoint {step} is damaged ({what}): {fate}', RuntimeWarning, stacklevel=3)
+            action = 'not used' if read_only else 'deleted'
+            action += f'; the newest whole one is {newest}' if step > newest else ''
+            warnings.warn(f'checkpoint {step} is damaged ({what}): {action}', RuntimeWarning, stacklevel=3)
             if not read_only and processes.first():
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
         return damaged
@@ -93,16 +90,15 @@ class Checkpoints:
         """The steps there are whole checkpoints of, oldest first."""
         return sorted(set(self.manager.all_steps()) - set(self.damaged))
 
-    def save(
-        self, state: TrainState, step: int, meta: dict[str, Any], scores: dict[str, float] | None
-    ) -> None:
-        """Starts writing in the background; `scores` (epoch ends only) decide which is best."""
+    def save(self, state: TrainState, step: int, meta: Meta, scores: dict[str, float] | None) -> None:
+        """Starts writing in the background; the held-out `scores`, at the end of an epoch, decide which
+        is best."""
         self.manager.wait_until_finished()
         self.saving = step
         if step in self.manager.all_steps():  # saved before its evaluation, by a run that was stopped there
             self.manager.delete(step)
         metrics = {key: scores[key] for key in ('accuracy', 'macro_f1', 'loss')} if scores else None
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta.to_json()))
         self.manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, like: TrainState, step: int) -> TrainState:
@@ -111,16 +107,17 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         return self.manager.restore(step, args=args)['state']
 
-    def meta(self, step: int) -> dict[str, Any]:
-        """What stands beside the state of `step`."""
-        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+    def meta(self, step: int) -> Meta:
+        """What the checkpoint of `step` says beside the state."""
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return Meta.from_json(self.manager.restore(step, args=args)['meta'])
 
     def values(self, step: int) -> dict[str, np.ndarray]:
-        """Parameters and running statistics of `step` by path, whatever model and devices they are of."""
+        """Parameters and running statistics of `step` by path: no model is needed, nor as many devices."""
         folder = self.folder / str(step) / 'state'
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            there = checkpointer.metadata(folder).item_metadata.tree
-            wanted = {part: there[part] for part in ('params', 'stats')}
+            stored = checkpointer.metadata(folder).item_metadata.tree
+            wanted = {part: stored[part] for part in ('params', 'stats')}
             kind = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             args = ocp.args.PyTreeRestore(wanted, restore_args=kind, partial_restore=True)
             restored = checkpointer.restore(folder, args=args)
@@ -138,11 +135,10 @@ class Checkpoints:
         if which == 'last':
             return steps[-1]
         if which == 'best':
-            # Of equals the newest, which is the one that orbax's BestN keeps.
-            scored = {s: self._score(m) for s in steps if (m := self.manager.metrics(s)) is not None}
-            return max(scored, key=lambda s: (scored[s], s)) if scored else steps[-1]
+            scored = {s: scores for s in steps if (scores := self.scores(s))}
+            return best_step(scored, self.metric) if scored else steps[-1]
         if which.isdigit() and int(which) in self.damaged:
-            raise UserError(f'--checkpoint {which}: {self.damaged[int(which)]}; there is {steps}')
+            raise UserError(f'--checkpoint {which}: {self.damaged[int(which)]}; the whole ones are {steps}')
         if not which.isdigit() or int(which) not in steps:
             raise UserError(f'--checkpoint: expected best, last or one of {steps}, got {which!r}')
         return int(which)
@@ -161,31 +157,10 @@ def committed(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob('*') if path.name.isdigit() and path.is_dir())
 
 
-def versions() -> dict[str, str]:
-    """The packages whose versions decide what a run computes."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
-
-
-def _installed(name: str) -> bool:
-    return bool(list(importlib.metadata.distributions(name=name)))
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a whole file or none."""
-    write_text(path, json.dumps(value, indent=2) + '\n')
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file or none."""
-    partial = path.with_suffix('.partial')
-    partial.write_text(text)
-    partial.replace(path)
-
-
 def read_config(workdir: pathlib.Path) -> options.ConfigDict | None:
     """The config of the run in `workdir`: its config.json, else what its newest whole checkpoint carries.
 
-    None where there is neither. Checked as a config from a file is.
+    None where there is neither. It is checked like any other config.
     """
     try:
         return options.validate(json.loads((workdir / 'config.json').read_text()))

@@ -1,7 +1,6 @@
 """Weights to start from: a run, a PyTorch file, safetensors (`config.init_from`)."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -22,7 +21,7 @@ from train.state import TrainState, Values
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Values by name: published keys, or paths in the model where a run is their source (`own`)."""
+    """Values by name: published keys, or paths in the model if they come from a run (`own`)."""
 
     given: dict[str, np.ndarray]
     what: str
@@ -45,11 +44,11 @@ class Weights:
     def moments(
         self, model: nnx.Module, match: state_dicts.Match, opt_state: optax.OptState
     ) -> tuple[optax.OptState, int]:
-        """`opt_state` with the moments that lie beside the weights, and the updates these have seen."""
+        """(`opt_state` with the moments from the weights' file, the number of updates these have seen)."""
         if self.optimizer is None:
             raise UserError(
-                f'init_from.optimizer: expected a .pt with an optimiser beside the weights; in this '
-                f'({self.what}) there is none'
+                f'init_from.optimizer: expected a .pt with the state of an optimiser beside the weights, '
+                f'got none ({self.what})'
             )
         return optimizer_state.take_over(opt_state, self.optimizer, model, self.given, match.loaded)
 
@@ -72,19 +71,20 @@ def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
     checkpoints = Checkpoints(path, metric=config.checkpoint.metric, read_only=True)
     try:
         step = checkpoints.find(checkpoint)
-        card, metrics = checkpoints.meta(step).get('card'), checkpoints.scores(step)
+        card, metrics = checkpoints.meta(step).card, checkpoints.scores(step)
         given = checkpoints.values(step)
     finally:
         checkpoints.close()
-    whole = ModelCard.from_json(json.dumps(card | {'metrics': metrics})) if card else None
-    return Weights(given, f'run, checkpoint {step}', own=True, card=whole)
+    if card is not None:
+        card = dataclasses.replace(card, metrics=metrics)
+    return Weights(given, f'run, checkpoint {step}', own=True, card=card)
 
 
 def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[TrainState, list[str]]:
-    """The state that a run begins with, and what to say of it: `initial`, with the weights of
-    `config.init_from.path` where one is set.
+    """The state that a run begins with, and lines to print about it: `initial`, with the weights of
+    `config.init_from.path` if that is set.
 
-    Moments are taken over with `init_from.optimizer`; the schedule begins anew all the same.
+    With `init_from.optimizer` it takes the moments too; the learning rate schedule starts at its beginning.
     """
     options = config.init_from
     if not options.path:
@@ -106,7 +106,7 @@ def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[T
 
 
 def _laid_out(new: jax.Array, old: jax.Array) -> jax.Array:
-    """`new` on the devices as `old` is, whichever process they belong to."""
+    """`new`, placed on the devices as `old` is; they may belong to several processes."""
     if new is old:
         return old
     host = np.asarray(new)

@@ -1,4 +1,4 @@
-"""SHA-256 sums of a checkpoint's files. orbax restores a flipped bit without a word; this finds it."""
+"""SHA-256 sums of a checkpoint's files. orbax restores a flipped bit without an error; the sums find it."""
 
 import hashlib
 import json
@@ -6,8 +6,8 @@ import pathlib
 import re
 
 NAME = 'manifest.json'
-# Both are stamped by orbax in the moment of the commit, after the manifest: the first gets the time, which
-# the sum leaves out; the second holds a sentence that nobody reads.
+# orbax writes to both at the commit, after the manifest. The first gets the time, which its sum leaves out;
+# the second contains a sentence that nothing reads, and has no sum.
 STAMPED = '_CHECKPOINT_METADATA'
 IGNORED = 'commit_success.txt'
 
@@ -24,7 +24,7 @@ def damage(folder: pathlib.Path) -> str:
     """The first file that is missing or not what was written, and how; empty if all are whole.
 
     Raises:
-        OSError: a file cannot be read at all, which says nothing about what it holds.
+        OSError: a file cannot be read, which does not mean that its content is wrong.
     """
     file = folder / NAME
     try:

@@ -1,23 +1,39 @@
-"""What a run must match to continue from its checkpoints: the config, and the images."""
+"""Where a run begins: at its newest checkpoint, which must be of the same config and images, or at step 0."""
 
+import dataclasses
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+
+from flax import nnx
 
 from flaxnets.errors import UserError
 from train import config as options
-from train.checkpointing.checkpoints import read_config, versions
+from train.checkpointing import init_from
+from train.checkpointing.checkpoints import Checkpoints, read_config
+from train.checkpointing.meta import Meta, versions
 from train.data import ImageSet
+from train.distributed import processes
+from train.state import TrainState
+
+
+def agree(workdir: pathlib.Path, config: options.ConfigDict) -> None:
+    """Raises a `UserError` if processes were started with different configs, workdirs or versions."""
+    places = ('data.data_dir', 'data.cache_dir')
+    facts = {f'config.{key}': value for key, value in options.flatten(config).items() if key not in places}
+    checkpoints = [path.name for path in sorted((workdir / 'checkpoints').glob('*'))]
+    facts |= {'--workdir': workdir.resolve(), f'the checkpoints in {workdir}': checkpoints}
+    processes.agree(facts | versions())
 
 
 def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
-    """Refuses to continue a run under a config that changes what it computes.
+    """Raises a `UserError` if `config` would compute something else than the run in `workdir`.
 
-    Returns what has changed that may change, to be said.
+    Returns lines to print about the options that have changed and are allowed to.
     """
-    there = read_config(workdir)
-    if there is None:
+    earlier = read_config(workdir)
+    if earlier is None:
         return []
-    old, new = options.flatten(there), options.flatten(config)
+    old, new = options.flatten(earlier), options.flatten(config)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     refused = [key for key in changed if not key.startswith(options.MUTABLE)]
     allowed = [key for key in changed if key.startswith(options.MUTABLE)]
@@ -28,33 +44,64 @@ def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
     if refused:
         may = f'; {listed[1]} may change' if allowed else ''
         raise UserError(
-            f'{workdir} holds a run with another config: {listed[0]}{may}. Change it back, choose another '
-            f'--workdir, or start there from these weights with --config.init_from.path={workdir}'
+            f'{workdir} belongs to a run with another config: {listed[0]}{may}. Change it back, choose '
+            f'another --workdir, or start there from these weights with --config.init_from.path={workdir}'
         )
-    notes = [f'changed since: {listed[1]}'] if allowed else []
+    lines = [f'changed since: {listed[1]}'] if allowed else []
     if 'epochs' in allowed and config.schedule.name in ('cosine', 'one_cycle'):
-        notes.append(
+        lines.append(
             f'the {config.schedule.name} schedule now spans {config.epochs} epochs: '
             'from here on the learning rate is what a run of that length has'
         )
-    return notes
+    return lines
 
 
-def match_data(meta: dict[str, Any], sets: dict[str, ImageSet], step: int) -> list[str]:
-    """Refuses to continue from a checkpoint on other images; returns changed package versions, to be said."""
-    there = meta['data']
-    changed = [split for split in sets if split in there and not sets[split].matches(there[split])]
+def match_data(earlier: Meta, sets: Mapping[str, ImageSet], step: int) -> list[str]:
+    """Raises a `UserError` if the images are not those of the checkpoint of `step`, which says `earlier`.
+
+    Returns lines to print about packages whose versions have changed.
+    """
+    data = earlier.data
+    changed = [split for split in sets if split in data and not sets[split].matches(data[split])]
     if changed:
         listed = ', '.join(
-            f'{split} ({there[split]} there, {sets[split].fingerprint} now)' for split in changed
+            f'{split} ({data[split]} there, {sets[split].fingerprint} now)' for split in changed
         )
-        first = ''
-        if meta['config']['data'].get('limit') and not any(':' in there[split] for split in changed):
-            first = 'data.limit took the first images then, and takes some of every class now; '
+        limited = ''
+        if earlier.config['data'].get('limit') and not any(':' in data[split] for split in changed):
+            limited = 'data.limit took the first images then, and takes some of every class now; '
         raise UserError(
-            f'the images have changed since checkpoint {step}: {listed}; {first}'
+            f'the images have changed since checkpoint {step}: {listed}; {limited}'
             'bring the old ones back or choose another --workdir'
         )
     now = versions()
-    newer = [f'{k} {v} there, {now.get(k)} now' for k, v in meta['versions'].items() if now.get(k) != v]
-    return [f'other versions: {", ".join(newer)}: the same bits are not promised'] if newer else []
+    newer = [f'{k} {v} there, {now.get(k)} now' for k, v in earlier.versions.items() if now.get(k) != v]
+    return [f'other versions: {", ".join(newer)}: the results may differ in the last bits'] if newer else []
+
+
+def start(
+    checkpoints: Checkpoints,
+    config: options.ConfigDict,
+    sets: Mapping[str, ImageSet],
+    model: nnx.Module,
+    initial: TrainState,
+    meta: Meta,
+) -> tuple[TrainState, int, Meta, list[str]]:
+    """(state, step, meta, lines to print) that the run begins with.
+
+    They are the newest checkpoint's, with the config, images and versions of `meta`, which describes the
+    run now. Without a checkpoint it begins at step 0 with `initial`, or the weights of `init_from`.
+    """
+    steps = checkpoints.steps()
+    if not steps:
+        workdir = checkpoints.folder.parent
+        there = (workdir / 'metrics.jsonl').exists()
+        lines = [f'{workdir} has no finished checkpoint: starting from step 0'] if there else []
+        state, more = init_from.start(config, model, initial)
+        return state, 0, meta, lines + more
+    step = steps[-1]
+    earlier = checkpoints.meta(step)
+    lines = match_data(earlier, sets, step)
+    state = checkpoints.restore(initial, step)
+    meta = dataclasses.replace(meta, history=earlier.history, sums=earlier.sums, best=earlier.best)
+    return state, step, meta, lines

@@ -1,8 +1,8 @@
 """Several processes that compute as one: JAX's own distributed runtime, started and ended with care.
 
 Every process runs the same program on the same config, sees the devices of all, and takes the same steps;
-the first one writes what is written once. What only one of them knows (a signal, how late it is) they
-must tell each other before they act on it, or they wait for each other for ever.
+the first one writes what is written once. If only one process knows something (a signal, its clock), it
+must tell the others before any of them acts on it; otherwise they wait for each other for ever.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from jax.experimental import multihost_utils
 
 from flaxnets.errors import UserError
 
-# What mpirun and srun tell each task they start, by the name of its total.
+# Environment variables that mpirun and srun set for each task: the number of tasks, and another one.
 LAUNCHERS = {'SLURM_NTASKS': 'SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RANK'}
-# Seconds that a process which has failed gives the others to fail in the same way.
-FAREWELL = 3.0
+# Seconds that a failed process waits for the others, which may fail in the same way.
+SHUTDOWN_SECONDS = 3.0
 
 
 def count() -> int:
@@ -32,12 +32,12 @@ def count() -> int:
 
 
 def index() -> int:
-    """This one's number."""
+    """The number of this process."""
     return jax.process_index()
 
 
 def first() -> bool:
-    """Whether this one writes what is written once."""
+    """Whether this process writes what is written once."""
     return index() == 0
 
 
@@ -46,8 +46,13 @@ def largest(value: int) -> int:
     return value if count() == 1 else int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
+def wait() -> None:
+    """Waits until all processes have come to this call."""
+    largest(0)
+
+
 def agree(facts: Mapping[str, Any]) -> None:
-    """Raises a `UserError`, in all processes, where one of them has other facts than the first."""
+    """Raises a `UserError`, in all processes, if the facts of one differ from those of the first."""
     if count() == 1:
         return
     text = json.dumps(dict(facts), default=str).encode()
@@ -68,12 +73,12 @@ def requested(
 ) -> dict[str, Any] | None:
     """What to start JAX's distributed runtime with; None for a program of one process.
 
-    Flags come first, then JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then what SLURM
-    and Open MPI tell their tasks, which JAX itself reads. `processes` of 0 asks JAX to find out by
-    itself, as it can on TPU pods and in Kubernetes.
+    Flags come first, then JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then the variables
+    of SLURM and Open MPI, which JAX itself reads. With `processes=0` JAX finds out by itself, as it can on
+    TPU pods and in Kubernetes.
 
     Raises:
-        UserError: some of the three are missing, or do not fit.
+        UserError: some of the three are missing, or contradict each other.
     """
     environment = os.environ
     coordinator = coordinator or environment.get('JAX_COORDINATOR_ADDRESS')
@@ -114,20 +119,20 @@ def _number(variable: str) -> int | None:
 
 
 def start(request: Mapping[str, Any], timeout: int) -> None:
-    """Meets the other processes; ends this one, with a line, where they do not come within `timeout` s.
+    """Connects to the other processes; if they do not come within `timeout` s, ends this one with a line.
 
-    Later a process that is silent for as long counts as dead, which ends the others: JAX's runtime
-    aborts them with a message and a stack trace. (Its client takes a callback instead, which it would
-    call with a status that jaxlib 0.10 cannot turn into a Python object.)
+    Later a process that does not answer for as long counts as dead, and JAX's runtime aborts the others
+    with a message and a stack trace. (Its client accepts a callback instead, but jaxlib 0.10 cannot turn
+    the status that it would pass into a Python object.)
     """
-    # The runtime would take SIGTERM for itself; the loop listens to it, and tells the other processes.
+    # The runtime would handle SIGTERM itself; here the loop does, and tells the other processes.
     jax.config.update('jax_enable_preemption_service', False)
     where = request.get('coordinator_address') or 'the address that the launcher names'
     message = (
         f'error: processes: expected {request.get("num_processes") or "all"} to meet at {where} within '
         f'{timeout} s; look at the output of the others, or give them longer with --process_timeout'
     )
-    # JAX would end the process too, but with a stack trace of its own insides.
+    # JAX would end the process too, but with a stack trace.
     watch = threading.Timer(timeout, _end_now, (message, 2))
     watch.daemon = True
     watch.start()
@@ -147,7 +152,7 @@ def start(request: Mapping[str, Any], timeout: int) -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Turns the failure of a sum over processes into a `UserError`; one process alone has none."""
+    """Turns a failed communication between processes into a `UserError`."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, TimeoutError) as error:  # the latter from orbax's barriers
@@ -155,16 +160,16 @@ def explained() -> Iterator[None]:
             raise
         reason = str(error).partition('\n')[0] or type(error).__name__
         raise UserError(
-            f'process {index()} of {count()} lost another one, which says why in its own output: {reason}; '
-            'the same command continues from the last checkpoint'
+            f'process {index()} of {count()}: another process has ended or does not answer, see its output: '
+            f'{reason}; the same command continues from the last checkpoint'
         ) from error
 
 
 def parted(command: Callable[[], int]) -> int:
-    """Runs a command to its exit code and takes leave of the other processes, if there are any.
+    """Runs a command and leaves JAX's distributed runtime, if it was started; returns the exit code.
 
-    Where all fail alike they part in order. One that fails alone does not wait for the others, which
-    end when they miss it.
+    If all processes fail in the same way, all leave it. If one fails alone it does not wait for the others,
+    which end when it no longer answers.
     """
     try:
         code = command()
@@ -176,7 +181,7 @@ def parted(command: Callable[[], int]) -> int:
     if not jax.distributed.is_initialized():
         return code
     if code:
-        watch = threading.Timer(FAREWELL, _end_now, ('', code))
+        watch = threading.Timer(SHUTDOWN_SECONDS, _end_now, ('', code))
         watch.daemon = True
         watch.start()
     jax.distributed.shutdown()

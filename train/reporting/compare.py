@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from flaxnets.errors import UserError
+from flaxnets.interop.atomic import write_json, write_text
 from train import config as options
-from train.checkpointing.checkpoints import read_config, write_json, write_text
+from train.checkpointing.best import best_row
+from train.checkpointing.checkpoints import read_config
 from train.reporting import curves, page
 from train.reporting.figures import png
 from train.reporting.page import Cell, Picture, Section, number, word
@@ -39,11 +41,12 @@ class Run:
 
     def scores(self) -> dict[str, float]:
         """Best and final accuracy (percent), final loss, seconds an epoch, images a second."""
-        accuracies = [row[f'{self.held_out}_accuracy'] for row in self.history]
+        accuracy = f'{self.held_out}_accuracy'
         last = self.history[-1]
+        best = best_row(self.history, self.held_out, self.options['checkpoint.metric'])
         return {
-            'best': max(accuracies),
-            'final': self.summary.get('test_accuracy', accuracies[-1]),
+            'best': best[accuracy],
+            'final': self.summary.get('test_accuracy', last[accuracy]),
             'loss': self.summary.get('test_loss', last[f'{self.held_out}_loss']),
             'seconds': statistics.median(row['seconds'] for row in self.history),
             'speed': statistics.median(row['images_per_second'] for row in self.history),

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train.checkpointing.checkpoints import write_json, write_text
+from flaxnets.interop.atomic import write_json, write_text
 from train.reporting.tensorboard import Events
 
 # Keys whose values are times: all that may differ between two runs of the same config.

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flaxnets.interop.atomic import write_json, write_text
 from train import config as options
-from train.checkpointing.checkpoints import write_json, write_text
 from train.reporting import classes, page, pictures
 from train.reporting.console import duration
 from train.reporting.figures import png

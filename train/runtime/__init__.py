@@ -1,1 +1,1 @@
-"""What comes from outside while a run lasts: signals, full disks, too little memory."""
+"""What happens to a running program from outside: signals, full disks, too little memory."""

@@ -1,4 +1,4 @@
-"""What goes wrong around a run, disks, folders and memory, as one line with its cause and the remedy."""
+"""Full disks, missing folders, too little memory: one line with the cause and the remedy."""
 
 import contextlib
 import errno
@@ -9,6 +9,7 @@ from typing import Any
 
 from flaxnets.errors import UserError
 from train.checkpointing.checkpoints import committed
+from train.runtime.causes import causes
 
 # orbax writes through TensorStore, whose errors carry the system's only as text.
 SYSTEM = {
@@ -25,9 +26,9 @@ REMEDIES = {
     errno.EDQUOT: 'the disk quota is used up: free some space, or lower --config.checkpoint.keep',
     errno.EFBIG: 'a file may not grow that large here: raise the limit (ulimit -f)',
     errno.EROFS: 'the file system is read-only: choose another --workdir, or mount it for writing',
-    errno.EACCES: 'permission denied: choose another --workdir, or give yourself the right',
-    errno.EPERM: 'permission denied: choose another --workdir, or give yourself the right',
-    errno.ENOENT: 'a file or folder vanished: put it back',
+    errno.EACCES: 'permission denied: choose another --workdir, or change the permissions',
+    errno.EPERM: 'permission denied: choose another --workdir, or change the permissions',
+    errno.ENOENT: 'a file or folder has disappeared: put it back',
     errno.EIO: 'the disk cannot be read or written: check it',
     errno.EMFILE: 'too many open files: raise the limit (ulimit -n)',
 }
@@ -35,7 +36,7 @@ REMEDIES = {
 
 @contextlib.contextmanager
 def explained(config: Any, workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what the system or the device refused into a `UserError`; other errors pass unchanged."""
+    """Turns errors of the operating system, and too little memory, into a `UserError`; other errors pass."""
     try:
         yield
     except UserError:
@@ -74,7 +75,7 @@ def out_of_memory(error: BaseException, config: Any) -> str:
             wanted = re.search(r'allocat(?:e|ing) ([\d.]+ ?[KMGT]?i?B|\d+ bytes)', text)
             size = config.data.batch_size
             smaller, many = largest_half(size), config.optimizer.accumulate
-            # With as many more batches an update, the update stays what it was.
+            # With so many batches an update, the update sees as many images as before.
             many = -(-size * many // smaller)
             advice = (
                 f'--config.data.batch_size={smaller} (--config.optimizer.accumulate={many} keeps the update)'
@@ -87,22 +88,12 @@ def out_of_memory(error: BaseException, config: Any) -> str:
 
 
 def largest_half(size: int) -> int:
-    """The largest power of two that is at most half of `size`: what memory was short of is split in two."""
+    """The largest power of two that is at most half of `size`."""
     return 1 << (max(size // 2, 1).bit_length() - 1)
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what it was raised from."""
-    seen: list[BaseException] = []
-    each: BaseException | None = error
-    while each is not None and each not in seen:
-        seen.append(each)
-        yield each
-        each = each.__cause__ or each.__context__
-
-
 def progress(workdir: pathlib.Path) -> str:
-    """What the run has to continue from."""
+    """From where the run can continue."""
     try:
         steps = committed(workdir / 'checkpoints')
     except OSError:

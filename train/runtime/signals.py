@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the step is finished, its state saved, and the program says how to go on."""
+"""SIGTERM and Ctrl-C: the step under way ends, the state is saved, and the program says how to continue."""
 
 import contextlib
 import math
@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-# How long a compilation, which no Python code can interrupt, may hold up a run that has nothing to save.
+# Seconds that a signal waits for a compilation, which no Python code can interrupt, when nothing is unsaved.
 PATIENCE = 8.0
 
 
 class Stopped(BaseException):
-    """A run that a signal ended in good order. Not an `Exception`: nothing should swallow it."""
+    """A signal has ended the run; nothing is lost. Not an `Exception`, so that no handler catches it."""
 
     def __init__(self, signum: int, where: str = ''):
         super().__init__(f'{signal.Signals(signum).name}{where}')
@@ -25,10 +25,10 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """What the signals so far ask of a run.
+    """The first signal that came, in `signum`; 0 before.
 
-    The loop reads `signum` between steps. In `interruptible` stretches, which change nothing that would
-    be lost (start-up, evaluation), the signal raises `Stopped` where it finds the program.
+    The loop looks at it between chunks of steps. In `interruptible` blocks, which change nothing that must
+    be saved (start-up, evaluation), the signal raises `Stopped` at once.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Stop:
 
     @contextlib.contextmanager
     def interruptible(self, value: bool = True) -> Iterator[None]:
-        """Signals raise `Stopped` at once inside; with False they only set `signum`."""
+        """Inside the block signals raise `Stopped` at once; with False they only set `signum`."""
         before, self.raises = self.raises, value
         try:
             if value and self.signum:
@@ -61,10 +61,11 @@ class Stop:
 
 @contextlib.contextmanager
 def signals(*, own_process: bool = False) -> Iterator[Stop]:
-    """Sends SIGTERM and SIGINT to a `Stop` for a while; only the main thread of a process can.
+    """Inside the block a `Stop` handles SIGTERM and SIGINT; outside the main thread, which Python gives
+    the signals to, it never gets one.
 
-    With `own_process` (the command line, not a notebook) a second Ctrl-C ends the process on the spot,
-    and so does a signal that a long compilation keeps from being handled.
+    With `own_process` (the command line, not a notebook) a second Ctrl-C ends the process at once, and so
+    does a signal that cannot be handled because of a long compilation.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -83,7 +84,7 @@ def signals(*, own_process: bool = False) -> Iterator[Stop]:
 
 @contextlib.contextmanager
 def _watched(stop: Stop) -> Iterator[None]:
-    """A thread that hears of signals even while the main one is deep inside XLA."""
+    """A thread that is told of signals even while the main thread is inside XLA."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     before = signal.set_wakeup_fd(write_end)
@@ -119,7 +120,7 @@ def _watch(read_end: int, stop: Stop) -> None:
 
 
 def end_process(signum: int, why: str) -> None:
-    """Ends the process without running anything else; the system frees the lock."""
+    """Ends the process without running anything else; the system releases the lock."""
     # The progress bar hides the cursor.
     cursor = '\x1b[?25h' if sys.stderr.isatty() else ''
     os.write(2, f'{cursor}\n{why}\n'.encode())

@@ -12,7 +12,7 @@ from tiny_sets import config
 from flaxnets.errors import UserError
 from train import data
 from train.checkpointing import resume
-from train.checkpointing.checkpoints import versions
+from train.checkpointing.meta import Meta
 from train.data import imageset
 from train.data.imageset import ImageSet
 
@@ -95,14 +95,14 @@ def test_a_checkpoint_of_another_limit_is_refused_and_says_why():
     """Before fingerprints had a format, data.limit took the first images."""
     whole = data.load(config(), 'train')
     first = in_memory(whole.take(np.arange(20)))
-    meta = {'data': {'train': first.sha256[:16]}, 'config': {'data': {'limit': 20}}, 'versions': versions()}
+    meta = Meta({'data': {'limit': 20}}, None, data={'train': first.sha256[:16]})
     assert resume.match_data(meta, {'train': first}, 3) == []
     now = {'train': data.load(config(limit=20), 'train')}
     with pytest.raises(
         UserError, match=r'since checkpoint 3: train \(\w+ there, 2:\w+ now\); data.limit took'
     ):
         resume.match_data(meta, now, 3)
-    meta['config']['data']['limit'] = 0
+    meta.config['data']['limit'] = 0
     with pytest.raises(UserError, match=r'now\); bring the old ones back'):
         resume.match_data(meta, now, 3)
 
