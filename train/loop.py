@@ -138,11 +138,11 @@ def train(
                 if unread is not None:
                     read(*unread)
                 unread, step = (step, metrics), until
-                if step < end and (signalled(stop) or policy.due(step)):
+                if step < end and ((stopped := signalled(stop)) or policy.due(step)):
                     read(*unread)
                     unread = None
                     save()
-                    if stop.signum:
+                    if stopped:
                         leave()
                     pace.start()
             if unread is not None:
@@ -168,9 +168,10 @@ def train(
             # Save where it is due, and the best at once.
             best = best_row(meta.history, exp.held_out, config.checkpoint.metric)
             meta.best = {metric: best[metric]}
-            if signalled(stop) or policy.due(step) or best is row:
+            stopped = signalled(stop)
+            if stopped or policy.due(step) or best is row:
                 save(scores)
-            if stop.signum:
+            if stopped:
                 leave()
 
         # Finish.
@@ -213,6 +214,6 @@ def check_finite(
 
 
 def signalled(stop: Stop) -> bool:
-    """Whether a signal has come, to any of the processes."""
+    """Whether a signal has come, to any of the processes. All of them get the same answer."""
     stop.signum = processes.largest(stop.signum)
     return bool(stop.signum)

@@ -362,3 +362,16 @@ def test_options_without_a_path_are_refused():
         config.init_from[key.partition('.')[2]] = 'x' if key.endswith('skip') else True
         with pytest.raises(UserError, match=rf'config\.{key}: expected init_from\.path'):
             options.validate(config)
+
+
+def test_a_converted_run_continues_from_the_end_of_an_epoch(mlp, tmp_path):
+    """When most people save: there are neither sums nor a history then."""
+    config, _, _ = mlp
+    config.epochs = 2
+    content = torch.load(tmp_path / 'model.pt', weights_only=True)
+    for moments in content['optimizer']['state'].values():
+        moments['step'] = torch.tensor(23.0)
+    torch.save(content, tmp_path / 'whole.pt')
+    convert.convert(tmp_path / 'whole.pt', tmp_path / 'whole', config, optimizer=True)
+    summary = train.run(config, tmp_path / 'whole')
+    assert (summary['epochs'], summary['steps'], summary['best_epoch']) == (2, 2 * 23, 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from train.metrics import scores
+from train.metrics import EpochSums, scores
 
 
 @pytest.mark.parametrize('classes', [2, 5, 10])
@@ -32,3 +32,17 @@ def test_answers_that_are_no_class():
     assert got['accuracy'] == pytest.approx(100 * 5 / 8)
     assert got['class_accuracy'] == [0.75, 0.5]
     assert got['macro_f1'] == pytest.approx(100 * (6 / 8 + 4 / 6) / 2)
+
+
+def test_sums_do_not_depend_on_how_steps_are_cut():
+    steps = {key: np.random.default_rng(0).random(7) for key in ('loss', 'correct', 'count')}
+    one, many = EpochSums(), EpochSums()
+    one.add(steps, 7.0)
+    for i in range(7):
+        many.add({key: values[i : i + 1] for key, values in steps.items()}, 1.0)
+    assert one == many
+
+
+def test_sums_of_older_checkpoints_are_read():
+    old = {'loss': 1.0, 'right': 2.0, 'images': 4.0, 'steps': 1, 'last_loss': 1.0, 'seconds': 0.5}
+    assert EpochSums.from_json(old).row()['train_accuracy'] == 50.0

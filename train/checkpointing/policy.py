@@ -9,7 +9,7 @@ from train.distributed import processes
 class SavePolicy:
     """`every` N epochs, steps or minutes, and at the end of the run.
 
-    `step` is the last one that is saved. The best epoch is saved besides; the loop sees to that.
+    `step` is the last one that is saved. The loop saves the best epoch too, and when a signal comes.
     """
 
     def __init__(self, every: str, *, steps_per_epoch: int, total: int, step: int):
