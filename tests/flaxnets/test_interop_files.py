@@ -196,7 +196,7 @@ BAD = {
     'image': (b'\x89PNG\r\n\x1a\n0000', 'neither a PyTorch file nor safetensors'),
     'npz': (zipped(b'', name='a.npy'), r'not one of torch\.save'),
     'code': (zipped(pickle.dumps({'a': Evil()}, 2)), r'system.*nothing in it was run'),
-    'object': (zipped(pickle.dumps({'a': CARD}, 2)), r'flaxnets\.model_card\.ModelCard.*state_dict'),
+    'object': (zipped(pickle.dumps({'a': CARD}, 2)), r'flaxnets\.interop\.model_card\.ModelCard.*state_dict'),
     'old code': (pickle.dumps(Evil(), 2), r'nothing|no PyTorch file|before 1\.6'),
     'plain pickle': (pickle.dumps({'a': [1.0]}, 2), 'no PyTorch file|only PyTorch reads'),
     'no tensors': (zipped(pickle.dumps({'epoch': 3}, 2)), 'got a dictionary of epoch'),
