@@ -18,7 +18,7 @@ from flaxnets import registry
 from flaxnets.errors import UserError
 from train import config as options
 from train.distributed import processes
-from train.runtime import signals
+from train.runtime import allocator, signals
 from train.runtime.causes import causes
 
 USAGE = """Train an image classifier; run the same command again to resume.
@@ -90,6 +90,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
 
     A signal ends it with 128 and its number, as shells count: 143 for SIGTERM, 130 for Ctrl-C.
     """
+    allocator.keep_memory()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f'warning: {_line(message)}', file=sys.stderr)
         try:
