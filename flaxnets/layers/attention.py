@@ -11,7 +11,6 @@ tokens, weighted, where ConvNN gathers K and has a kernel matrix for each. On to
 """
 
 import dataclasses
-import math
 from typing import Unpack
 
 import jax
@@ -21,6 +20,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
+from flaxnets.layers.attend import Heads, attend
 from flaxnets.layers.init import Types
 from flaxnets.layers.tokens import ImageTokens, TokenOptions
 from flaxnets.options import option
@@ -51,19 +51,13 @@ class TokenAttention(nnx.Module):
 
     def __call__(self, x: Float[Array, 'batch tokens features']) -> Float[Array, 'batch tokens features']:
         batch, tokens, features = x.shape
-        size = features // self.num_heads
-        heads = (batch, tokens, self.num_heads, size)
-        q, k, v = (part.reshape(heads) for part in jnp.split(self.qkv(x), 3, axis=-1))
-        gathered = jnp.einsum('bhtn,bnhe->bthe', self.weights(q, k).astype(v.dtype), v)
-        return self.out(gathered.reshape(batch, tokens, features))
+        heads = (batch, tokens, self.num_heads, features // self.num_heads)
+        q, k, v = (part.reshape(heads).swapaxes(1, 2) for part in jnp.split(self.qkv(x), 3, axis=-1))
+        return self.out(self.attend(q, k, v).swapaxes(1, 2).reshape(x.shape))
 
-    def weights(
-        self, q: Float[Array, 'batch tokens heads e'], k: Float[Array, 'batch tokens heads e']
-    ) -> Float[Array, 'batch heads tokens tokens']:
-        """How much of every token's value (last axis) goes to each token; they add up to 1."""
-        # `jax.nn.dot_product_attention` would take a float64 softmax in float32.
-        scores = jnp.einsum('bthe,bnhe->bhtn', q / math.sqrt(q.shape[-1]), k)
-        return jax.nn.softmax(scores.astype(jnp.promote_types(q.dtype, jnp.float32)))
+    def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
+        """What every token gathers, head by head: `[B, heads, T, e]`."""
+        return attend(q, k, v)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,15 @@ the heads' outputs by one more linear layer; here nothing passes between heads.
 """
 
 import functools
-import math
 from typing import Unpack
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
+from flaxnets.layers.attend import Heads, attend
 from flaxnets.layers.init import Types
 
 
@@ -70,10 +69,8 @@ class SlicedAttention(nnx.Module):
     def __call__(self, x: Float[Array, 'batch tokens width']) -> Float[Array, 'batch tokens width']:
         slices = x.reshape(*x.shape[:2], self.heads, -1)
         q, k, v = self.query(slices), self.key(slices), self.value(slices)
-        return jnp.einsum('bhqk,bhke->bqhe', self.weights(q, k), v).reshape(x.shape)
+        return self.attend(q, k, v).swapaxes(1, 2).reshape(x.shape)
 
-    def weights(
-        self, q: Float[Array, 'batch heads tokens e'], k: Float[Array, 'batch heads tokens e']
-    ) -> Float[Array, 'batch heads tokens tokens']:
-        """How much of every token's value (last axis) goes to each token; they add up to 1."""
-        return jax.nn.softmax(jnp.einsum('bhqe,bhke->bhqk', q, k) / math.sqrt(q.shape[-1]))
+    def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
+        """What every token gathers, head by head: `[B, heads, T, e]`."""
+        return attend(q, k, v)

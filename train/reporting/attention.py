@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxnets.layers import attend
 from flaxnets.layers.attention import TokenAttention
 from flaxnets.layers.sliced_attention import SlicedAttention
 from train.reporting import watch
@@ -24,7 +25,8 @@ COLOURS = ('orange', 'blue', 'green')
 
 def weights(model: nnx.Module, images: Float[Array, 'batch height width channels']) -> list[Weights]:
     """The attention weights of every layer, in order; empty where the model has no attention."""
-    return [np.asarray(result) for kind in KINDS for _, result in watch.calls(model, images, kind, 'weights')]
+    found = [heads for kind in KINDS for heads, _ in watch.calls(model, images, kind, 'attend')]
+    return [np.asarray(attend.weights(q, k)) for q, k, _ in found]
 
 
 def maps(
