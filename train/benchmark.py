@@ -1,49 +1,130 @@
-"""Measures this machine: `python -m train.benchmark --data [--preview FILE.png] [--json FILE]`.
+"""Measures training, or with --data how images arrive: `python -m train.benchmark --config FILE [--help]`.
 
 Both sides of a comparison run in one process on the same cores, in turns, and the ratio is one of medians: so
 a busy machine slows both alike.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from flaxnets.errors import UserError
 from train import cli
 
+EXAMPLES = """examples:
+  python -m train.benchmark --config configs/branching_attn.py --against torch
+  python -m train.benchmark --config configs/vit.py --config configs/mnist.py:exercise=4 --json numbers.json
+  python -m train.benchmark --config configs/convnn.py:model=cnn --config.precision=bfloat16
+  python -m train.benchmark --from numbers.json --into docs/speed.md
+  python -m train.benchmark --data --name cifar10
+
+--config.KEY=VALUE changes all configs. Images are random, in the shape of the config's data.
+"""
+
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments and measures."""
-    parser = argparse.ArgumentParser('python -m train.benchmark', description='Measure this machine.')
-    parser.add_argument('--data', action='store_true', help='sources, placements, memory, beside PyTorch')
-    parser.add_argument('--preview', metavar='FILE.png', help='with --data: only draw what augmentation does')
-    parser.add_argument('--json', metavar='FILE', help='write the numbers there too')
-    parser.add_argument('--name', default='cifar10', help='the data set (default cifar10)')
-    parser.add_argument('--data_dir', default='', help='where it is')
-    parser.add_argument('--cache_dir', default='', help='where it is decoded to')
-    parser.add_argument('--images', type=int, default=10000, help='how many of it to measure with')
-    parser.add_argument('--batch_size', type=int, default=128)
-    parser.add_argument('--workers', type=int, default=2, help='of each reader')
-    parser.add_argument('--rounds', type=int, default=5)
-    args = parser.parse_args(argv[1:])
-    if not args.data:
-        raise UserError('benchmark: expected something to measure: --data')
+    args, rest = parser().parse_known_args(argv[1:])
     for name in ('images', 'batch_size', 'workers', 'rounds'):
         if getattr(args, name) < 1:
             raise UserError(f'--{name}: expected at least 1, got {getattr(args, name)}')
+    if args.source:
+        results = json.loads(pathlib.Path(args.source).read_text())
+    elif args.config:
+        results = training(args, rest)
+    elif rest:
+        raise UserError(f'command line: {rest[0]!r} is not expected. See --help')
+    elif args.data:
+        results = data(args)
+    else:
+        raise UserError('benchmark: expected something to measure: --config FILE or --data')
+    if args.json and results:
+        pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + '\n')
+    if args.into:
+        from train.benchmarks import training_tables
+
+        page = pathlib.Path(args.into)
+        page.write_text(training_tables.into(page.read_text(), results))
+        print(page)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    made = argparse.ArgumentParser(
+        'python -m train.benchmark',
+        description='Measure training on this machine, or how fast images arrive.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add('--config', action='append', metavar='FILE[:VARIATION]', help='a config to train; several: one table')
+    add('--against', choices=['torch', 'eager'], help='the same in PyTorch; eager: without torch.compile')
+    add('--seconds', type=float, default=0.5, help='of each contender in a round (default 0.5)')
+    add('--rounds', type=int, default=5, help='(default 5)')
+    add('--json', metavar='FILE', help='write the numbers there too')
+    add(
+        '--from', dest='source', metavar='FILE', help='measure nothing: take the numbers of an earlier --json'
+    )
+    add('--into', metavar='PAGE.md', help='put the tables between the marks <!-- benchmark cpu (or gpu) -->')
+    add('--data', action='store_true', help='sources, placements, memory, beside PyTorch')
+    add('--preview', metavar='FILE.png', help='with --data: only draw what augmentation does')
+    add('--name', default='cifar10', help='with --data: the data set (default cifar10)')
+    add('--data_dir', default='', help='with --data: where it is')
+    add('--cache_dir', default='', help='with --data: where it is decoded to')
+    add('--images', type=int, default=10000, help='with --data: how many of it to measure with')
+    add('--batch_size', type=int, default=128, help='with --data')
+    add('--workers', type=int, default=2, help='with --data: of each reader')
+    return made
+
+
+def training(args: argparse.Namespace, changes: list[str]) -> dict[str, Any]:
+    """Speed of each config, with `changes` to all of them."""
+    if args.against:
+        if importlib.util.find_spec('torch') is None:
+            raise UserError("--against: expected PyTorch; install it with pip install 'flaxnets[torch]'")
+        os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # a GPU's memory is for both
+    configs = {
+        file.removeprefix('configs/').replace('.py', '', 1): cli.parse(['', '--config', file, *changes])[0]
+        for file in args.config
+    }
+    from train.benchmarks import timing, training_tables
+    from train.benchmarks import training as measured
+
+    eager = [measured.EAGER, measured.PUBLISHED]
+    ways = {'torch': [*eager, measured.COMPILED], 'eager': eager}
+    before = timing.hardware()
+    results = {
+        'hardware': before,
+        'platform': timing.platform_name(),
+        'torch': timing.torch_version() if args.against else None,
+        'rounds': args.rounds,
+        'changes': changes,
+        'training': measured.measure(
+            configs, against=ways.get(args.against, ()), rounds=args.rounds, seconds=args.seconds
+        ),
+    }
+    training_tables.show(results)
+    return results
+
+
+def data(args: argparse.Namespace) -> dict[str, Any]:
+    """How images arrive; nothing with --preview."""
     from train.benchmarks import data, tables, timing
 
     if args.preview:
         data.draw(args)
         print(f'{args.preview}: {args.name} as stored and augmented')
-        return
+        return {}
     before = timing.hardware()
     results = {'hardware': before, 'arguments': vars(args), 'data': data.measure(args)}
     tables.show(results)
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + '\n')
+    return results
 
 
 if __name__ == '__main__':

@@ -5,17 +5,20 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from train import benchmark, cli
+from flaxnets import interop
+from train import benchmark, cli, experiment
 from train import config as options
 from train.benchmarks import data as benchmark_data
 from train.benchmarks import memory as benchmark_memory
-from train.benchmarks import sample, timing
+from train.benchmarks import sample, timing, training, training_tables
 from train.benchmarks import tables as benchmark_tables
 from train.data.imageset import ImageSet
 from train.data.sources.names import CIFAR10
-from train.torch_reference import loader
+from train.torch_reference import convnn, loader
+from train.torch_reference import training as torch_training
 
 ONE_ROUND = ['--images', '40', '--rounds', '1', '--batch_size', '16', '--workers', '1']
 
@@ -132,10 +135,89 @@ def test_the_preview_shows_the_images_and_below_them_other_ones(images, folders,
     assert not (shown[1:] == shown[0]).all((1, 3, 4)).all(1).any()
 
 
+TINY = ['--config.model.num_layers=1', '--config.model.width=4', '--config.data.batch_size=4']
+NEAREST = 'configs/convnn.py:model=convnn_random,digits'
+
+
+def test_training_is_measured_beside_pytorch(tmp_path, capsys):
+    file, page = tmp_path / 'numbers.json', tmp_path / 'page.md'
+    page.write_text('before\n<!-- benchmark cpu -->\n<!-- /benchmark cpu -->\nafter\n')
+    argv = ['--config', NEAREST, '--config', 'configs/convnn.py:model=cnn,digits', *TINY]
+    argv += ['--against', 'eager', '--rounds', '2', '--seconds', '0.001', '--json', str(file)]
+    assert cli.guarded(benchmark.main, ['benchmark', *argv]) == 0
+    printed = capsys.readouterr().out
+    nearest, plain = json.loads(file.read_text())['training']
+    assert set(nearest['train_ratio']) == {training.EAGER, training.PUBLISHED}
+    assert set(plain['train_ratio']) == {training.EAGER}
+    for row in (nearest, plain):
+        for key in ('steps_per_second', 'images_per_second', 'evaluated_per_second', 'compile_seconds'):
+            assert row[key] > 0, key
+        for key in ('dispatch_seconds', 'share_of_peak', 'flops', 'parameters'):
+            assert row[key] > 0, key
+        assert row['first_step_seconds'] > row['compile_seconds']
+        assert row['memory']['peak'] >= row['memory']['temporary'] > 0
+        for values in (*row['train'].values(), *row['evaluate'].values(), *row['train_ratio'].values()):
+            assert 0 < values['low'] <= values['high']
+    # Forward, gradient of the kernels, gradient of the input but for the first layer; 4 images.
+    assert plain['flops'] == 2 * 4 * (2 * 32 * 32 * 9 * 3 * 4 + 3 * 32 * 32 * 4 * 10)
+    for word in ('images/s', 'compile, s', 'of peak', 'PyTorch, as published / ours', 'load'):
+        assert word in printed
+    assert cli.guarded(benchmark.main, ['benchmark', '--from', str(file), '--into', str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith('before\n<!-- benchmark cpu -->\nMeasured on ')
+    assert text.endswith('<!-- /benchmark cpu -->\nafter\n')
+    assert '| convnn:model=cnn,digits |' in text
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'optimizer.name': 'sgd', 'optimizer.momentum': 0.9, 'loss.softmax_twice': True},
+        {'optimizer.name': 'adamw', 'optimizer.weight_decay': 0.1},
+    ],
+)
+def test_pytorch_trains_the_same(settings, tmp_path):
+    """From our initial values, its first step leads to our values."""
+    config = options.defaults()
+    config.model.update(name='cnn', width=4)
+    options.embedded_digits(config, image_size=8, channels=1)
+    config.update_from_flattened_dict(settings | {'precision': 'float64', 'data.batch_size': 8})
+    config = options.validate(config)
+    config.parallel = 'single'
+    with experiment.precision(config):
+        ours = training.Ours(config)  # it has made a step
+        twin = torch_training.Training(config, ours.sets)
+        values = interop.to_torch(experiment.create_model(config, ours.sets['train']))
+        twin.model.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in values.items()})
+        twin.train(1)
+        expected = {k: v.detach().numpy() for k, v in twin.model.state_dict().items()}
+        now = ours.exp.runner.task.structure.merge(ours.state.params, ours.state.stats)
+        for name, value in interop.to_torch(now).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def test_the_published_way_to_gather_gives_the_same():
+    layer = convnn.NearestConv1d('all', 3, 4, (4, 4), convnn.DEFAULTS | {'num_neighbors': 3})
+    tokens = torch.randn(2, 3, 16)
+    flat = layer(tokens, None)
+    layer.expanded = True
+    torch.testing.assert_close(layer(tokens, None), flat)
+
+
+def test_a_goal_missed_says_by_how_much():
+    row = {'model': 'vit', 'train_ratio': {training.EAGER: {'median': 0.9}}}
+    assert training_tables.verdict(row, 'cpu') == '1.2 of PyTorch: missed by 25%'
+    row = {'model': 'cnn', 'train_ratio': {training.EAGER: {'median': 6}, training.COMPILED: {'median': 2}}}
+    assert training_tables.verdict(row, 'cpu') == '1 of PyTorch: met'
+    assert training_tables.verdict(row, 'gpu') == '5 of PyTorch: met; 2 of torch.compile: met'
+
+
 @pytest.mark.parametrize(
     ('argv', 'message'),
     [
-        ([], 'expected something to measure: --data'),
+        ([], 'expected something to measure: --config FILE or --data'),
+        (['--config', 'configs/nothing.py'], '--config: there is no file configs/nothing.py'),
+        (['--wrong'], "command line: '--wrong' is not expected"),
         (['--data', '--rounds', '0'], '--rounds: expected at least 1, got 0'),
         (['--data', '--name', 'cifar10', '--data_dir', '/nowhere/at/all'], 'cifar10 was not found in'),
     ],

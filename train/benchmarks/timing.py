@@ -1,5 +1,6 @@
 """Timing two things fairly on a busy machine, and what machine it is."""
 
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -28,6 +29,11 @@ def rate(count: int, seconds: Sequence[float]) -> float:
     return count / statistics.median(seconds)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, Any]:
     """What the numbers were measured on, and how busy it was."""
     from train.checkpointing.meta import versions
@@ -40,9 +46,19 @@ def hardware() -> dict[str, Any]:
         processor = platform.processor() or platform.machine()
     return {
         'processor': processor,
-        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'cores': cores(),
         'available_memory': memory.available(),
         'device': Devices.create('single').describe(),
         'load_average': os.getloadavg()[0],
         'versions': versions(),
     }
+
+
+def platform_name() -> str:
+    """'cpu', 'gpu' or 'tpu'."""
+    return Devices.create('single').platform
+
+
+def torch_version() -> str:
+    """Of the PyTorch that is compared with."""
+    return importlib.metadata.version('torch')

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 
 from train import step
 from train.data import pipeline
-from train.data.pipeline import Batch, Feed, Resident
+from train.data.pipeline import Batch, Feed
 from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
 
@@ -23,6 +23,7 @@ class Runner:
     """
 
     def __init__(self, task: step.Task, devices: Devices, chunk: int, layout: Any = None):
+        self.task = task
         self.devices = devices
         self.chunk = chunk
         # XLA on CPU runs backward convolutions 15 to 40 times slower inside a loop, while calling a step
@@ -45,8 +46,8 @@ class Runner:
         def predict_step(params, stats, data, part, index):
             return step.predict_step(task, params, stats, pipeline.take(data, part), index)
 
-        self._train_step = devices.compile(train_step, batch=2, outputs=outputs, donate=(0,))
-        self._train_chunk = devices.compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
+        self._train_step: Any = devices.compile(train_step, batch=2, outputs=outputs, donate=(0,))
+        self._train_chunk: Any = devices.compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
         self._eval_step = devices.compile(eval_step, batch=3)
         self._predict_step = devices.compile(predict_step, batch=3)
 
@@ -57,13 +58,22 @@ class Runner:
         metrics, not yet read."""
         parts = itertools.islice(feed.parts, count)
         if self.scans and feed.resident is not None:
-            return self._scan(state, feed.resident, np.stack(list(parts)))
+            rows = np.stack(list(parts))
+            state, stacked = self._train_chunk(state, feed.resident, self._padded(rows), len(rows))
+            return state, [jax.tree.map(lambda x: x[: len(rows)], stacked)]
         metrics = []
         for part in parts:
             state, one = self._train_step(state, feed.resident, self._placed(part))
             metrics.append(one)
             self._wait(one)
         return state, metrics
+
+    def lower(self, state: TrainState, feed: Feed) -> jax.stages.Lowered:
+        """What `train` calls for the feed's next batches, not yet compiled."""
+        part = next(feed.parts)
+        if self.scans and feed.resident is not None:
+            return self._train_chunk.lower(state, feed.resident, self._padded(np.stack([part])), 1)
+        return self._train_step.lower(state, feed.resident, self._placed(part))
 
     def evaluate(self, params: Values, stats: Values, feed: Feed) -> tuple[float, np.ndarray]:
         """(loss added over all images, confusion matrix) of all the feed's batches."""
@@ -85,14 +95,11 @@ class Runner:
             self._wait(one)
         return np.concatenate(jax.device_get(results))
 
-    def _scan(
-        self, state: TrainState, resident: Resident, rows: np.ndarray
-    ) -> tuple[TrainState, list[dict[str, jax.Array]]]:
-        """The steps on `rows` as one loop on the devices."""
+    def _padded(self, rows: np.ndarray) -> jax.Array:
+        """The image numbers of some steps on the devices, as many rows as a chunk has steps."""
         padded = np.full((self.chunk, rows.shape[1]), -1, np.int32)
         padded[: len(rows)] = rows
-        state, stacked = self._train_chunk(state, resident, self.devices.split(padded, axis=1), len(rows))
-        return state, [jax.tree.map(lambda x: x[: len(rows)], stacked)]
+        return self.devices.split(padded, axis=1)
 
     def _placed(self, part: np.ndarray | Batch) -> Any:
         """Image numbers go to the devices here; a streamed batch is there already."""

@@ -1,4 +1,4 @@
-"""Seed 000's networks in `torch.nn`, under the published key names: see `torch_networks.py`."""
+"""Seed 000's networks in `torch.nn`, under the published key names: see `networks.py`."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ class NearestConv1d(nn.Module):
 
     `kind`: where neighbours come from, 'all', 'random', 'spatial' or 'attn'.
     """
+
+    # As the published code: neighbours are gathered from [B, C, T, K], a copy of the tokens for each rank.
+    expanded = False
 
     def __init__(
         self, kind: str, in_channels: int, out_channels: int, grid: tuple[int, int], options: dict[str, Any]
@@ -60,6 +63,10 @@ class NearestConv1d(nn.Module):
                 nearest = pool[scores.topk(self.neighbours - 1, dim=2).indices]
                 itself = torch.arange(count, device=pool.device)[None, :, None].expand(batch, -1, -1)
                 nearest = torch.cat([itself, nearest], dim=2)
+        if self.expanded:
+            index = nearest[:, None].expand(-1, channels, -1, -1)
+            copies = values[..., None].expand(-1, -1, -1, self.neighbours).contiguous()
+            return self.conv1d_layer(copies.gather(2, index).flatten(2))
         index = nearest.flatten(1)[:, None].expand(-1, channels, -1)
         return self.conv1d_layer(values.gather(2, index))
 

@@ -1,0 +1,222 @@
+"""How fast a config trains and evaluates, beside PyTorch, with the share of the device's peak.
+
+Everything is timed in one process, in turns, through the runner that the training loop uses; what is
+reported are medians and quartiles over rounds, and of ratios those of the rounds.
+"""
+
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import flaxnets
+from flaxnets.errors import UserError
+from train import config as options
+from train import experiment, step
+from train.benchmarks import arithmetic, synthetic
+from train.benchmarks.timing import alternate, cores
+from train.data import pipeline
+from train.data.pipeline import Feed
+from train.experiment import Experiment
+
+OURS, PEAK = 'flaxnets', 'matrix product'
+EAGER, PUBLISHED, COMPILED = 'PyTorch', 'PyTorch, as published', 'torch.compile'
+# Side of the matrices whose product gives the peak, by platform.
+SIDES = {'cpu': 2048}
+LARGE = 8192
+MOST_STEPS = 200  # in a round
+
+
+class Ours:
+    """A config's runner on synthetic images, compiled and past its first step."""
+
+    def __init__(self, config: options.ConfigDict):
+        started = time.perf_counter()
+        self.config, self.sets = config, synthetic.splits(config)
+        self.exp = Experiment.create(config, self.sets)
+        self.state = self.exp.initial
+        sizes = {'train': config.data.batch_size, 'test': config.data.eval_batch_size}
+        self.rows = {
+            split: pipeline.rows(np.arange(len(images)), sizes[split] or config.data.batch_size)
+            for split, images in self.sets.items()
+        }
+        lowered = self.exp.runner.lower(self.state, self._feed('train', 1))
+        compiling = time.perf_counter()
+        self.compiled = lowered.compile()
+        self.compile_seconds = time.perf_counter() - compiling
+        self.train(1)
+        self.first_step_seconds = time.perf_counter() - started
+
+    def train(self, steps: int) -> None:
+        """So many updates."""
+        done = 0
+        while done < steps:
+            count = min(self.exp.runner.chunk, steps - done)
+            self.state, metrics = self.exp.runner.train(self.state, self._feed('train', count), count)
+            done += count
+        jax.block_until_ready((self.state, metrics))
+
+    def evaluate(self, steps: int) -> None:
+        """The scores of so many batches."""
+        self.exp.runner.evaluate(self.state.params, self.state.stats, self._feed('test', steps))
+
+    def dispatch_seconds(self, times: int = 20) -> float:
+        """The host's time to start a step, in the median."""
+        seconds = []
+        for _ in range(times):
+            feed = self._feed('train', 1)
+            started = time.perf_counter()
+            self.state, metrics = self.exp.runner.train(self.state, feed, 1)
+            seconds.append(time.perf_counter() - started)
+            jax.block_until_ready((self.state, metrics))
+        return statistics.median(seconds)
+
+    def facts(self) -> dict[str, Any]:
+        """What does not vary from round to round."""
+        memory: Any = self.compiled.memory_analysis()
+        row = next(self._feed('train', 1).parts)
+        resident = self.exp.images['train'].feed(self.rows['train']).resident
+        batch = jax.eval_shape(pipeline.take, resident, row)
+        train_step = functools.partial(step.train_step, self.exp.runner.task)
+        cost = self.compiled.cost_analysis() or {}
+        return {
+            'model': self.config.model.name,
+            'batch_size': self.config.data.batch_size,
+            'precision': self.config.precision,
+            'parameters': flaxnets.count_parameters(self.exp.model),
+            'compile_seconds': self.compile_seconds,
+            'first_step_seconds': self.first_step_seconds,
+            'memory': {
+                'arguments': memory.argument_size_in_bytes,
+                'temporary': memory.temp_size_in_bytes,
+                'peak': memory.argument_size_in_bytes
+                + memory.output_size_in_bytes
+                - memory.alias_size_in_bytes
+                + memory.temp_size_in_bytes,
+            },
+            'flops': 2 * arithmetic.multiply_adds(train_step, self.state, batch),
+            'xla_flops': cost.get('flops'),
+        }
+
+    def _feed(self, split: str, count: int) -> Feed:
+        rows = itertools.islice(itertools.cycle(self.rows[split]), count)
+        return Feed(self.exp.images[split].feed(self.rows[split]).resident, rows)
+
+
+def measure(
+    configs: dict[str, options.ConfigDict],
+    *,
+    against: Sequence[str] = (),
+    rounds: int = 5,
+    seconds: float = 0.5,
+    said: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """A row of numbers for each config, by its name. A round of each contender takes about `seconds`."""
+    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update('jax_enable_compilation_cache', False)  # or it would be the cache that is timed
+    rows = []
+    try:
+        for name, config in configs.items():
+            config.parallel, config.data.placement = 'single', 'device'
+            with experiment.precision(config):
+                rows.append({'config': name, **measure_one(config, against, rounds, seconds)})
+            jax.clear_caches()
+            said(f'{len(rows)} of {len(configs)}: {name}, {1000 * median(rows[-1], OURS):.1f} ms a step')
+    finally:
+        jax.config.update('jax_enable_compilation_cache', enabled)
+    return rows
+
+
+def measure_one(
+    config: options.ConfigDict, against: Sequence[str], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """The numbers of one config."""
+    ours = Ours(config)
+    contenders: dict[str, Any] = {OURS: ours}
+    failed = {}
+    for name in against:
+        try:
+            contenders[name] = torch_training(ours, name)
+            contenders[name].train(1)
+            contenders[name].evaluate(1)
+        except Exception as error:  # whatever torch.compile meets, or a model without a twin
+            contenders.pop(name, None)
+            failed[name] = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
+    steps = round_of(contenders, seconds)
+    functions: dict[str, Callable[[], Any]] = {}
+    for name, each in contenders.items():
+        functions[f'train {name}'] = functools.partial(each.train, steps)
+        functions[f'evaluate {name}'] = functools.partial(each.evaluate, steps)
+    product, product_flops = matrix_product(config.precision, ours.exp.devices.platform)
+    functions[PEAK] = product
+    taken = alternate(functions, rounds)
+    peak = product_flops / statistics.median(taken[PEAK])
+    facts = ours.facts()
+    result: dict[str, Any] = {**facts, 'steps_a_round': steps, 'failed': failed}
+    for what in ('train', 'evaluate'):
+        each_step = {name: [s / steps for s in taken[f'{what} {name}']] for name in contenders}
+        result[what] = {name: spread(values) for name, values in each_step.items()}
+        result[f'{what}_ratio'] = {
+            name: spread([t / o for t, o in zip(each_step[name], each_step[OURS], strict=True)])
+            | {'median': statistics.median(each_step[name]) / statistics.median(each_step[OURS])}
+            for name in contenders
+            if name != OURS
+        }
+    step_seconds = median(result, OURS)
+    return result | {
+        'steps_per_second': 1 / step_seconds,
+        'images_per_second': config.data.batch_size / step_seconds,
+        'evaluated_per_second': (config.data.eval_batch_size or config.data.batch_size)
+        / median(result, OURS, 'evaluate'),
+        'dispatch_seconds': ours.dispatch_seconds(),
+        'peak_flops': peak,
+        'share_of_peak': facts['flops'] / step_seconds / peak,
+    }
+
+
+def torch_training(ours: Ours, name: str) -> Any:
+    """The twin of `ours`, as `name` says."""
+    from train.torch_reference import training
+
+    training.prepare(cores())
+    neighbours = ours.config.model.name.startswith(('convnn', 'branching'))
+    if name == PUBLISHED and not neighbours:
+        raise UserError('the model gathers no neighbours')
+    device = 'cpu' if ours.exp.devices.platform == 'cpu' else 'cuda'
+    return training.Training(
+        ours.config, ours.sets, device=device, published=name == PUBLISHED, compiled=name == COMPILED
+    )
+
+
+def round_of(contenders: dict[str, Any], seconds: float) -> int:
+    """The steps of a round: what the fastest trains in about `seconds`."""
+    fastest = min(
+        min(alternate({'train': functools.partial(c.train, 1)}, 2)['train']) for c in contenders.values()
+    )
+    return int(np.clip(seconds / fastest, 1, MOST_STEPS))
+
+
+def matrix_product(precision: str, platform: str) -> tuple[Callable[[], Any], int]:
+    """(a large product of matrices, its FLOPs)."""
+    side = SIDES.get(platform, LARGE)
+    dtype = jnp.dtype(precision)
+    a = jax.random.normal(jax.random.key(0), (side, side), dtype)
+    product = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(product(a, a)), 2 * side**3
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The median and the quartiles."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {'median': float(middle), 'low': float(low), 'high': float(high)}
+
+
+def median(row: dict[str, Any], name: str, what: str = 'train') -> float:
+    """A contender's seconds a step, in the median round."""
+    return row[what][name]['median']

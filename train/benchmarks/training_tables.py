@@ -1,0 +1,162 @@
+"""The numbers of `benchmarks.training` as tables: for the terminal, and as Markdown for a page."""
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flaxnets.errors import UserError
+from train.benchmarks.training import COMPILED, EAGER, OURS, PUBLISHED
+
+# What the project aims at on two CPU cores: PyTorch's time / ours, by the beginning of the model's name.
+GOALS = {'convnn': (PUBLISHED, 2.5), 'branching': (PUBLISHED, 2.5), 'attention': (EAGER, 1.2)}
+GOALS |= {'vit': (EAGER, 1.2), 'mlp': (EAGER, 1.2)}
+OTHERWISE = (EAGER, 1.0)
+GPU_GOALS = {EAGER: 5.0, COMPILED: 2.0}
+
+Cells = list[list[str]]
+
+
+def speed(rows: Sequence[dict[str, Any]]) -> Cells:
+    """A row of cells for each config, after one of titles: what a step takes here."""
+    titles = ['config', 'batch', 'step, ms', 'steps/s', 'images/s', 'evaluated/s', 'compile, s']
+    titles += ['first step, s', 'dispatch, ms', 'memory, MB', 'GFLOP a step', 'of peak']
+    cells = [titles]
+    for row in rows:
+        cells.append(
+            [
+                row['config'],
+                str(row['batch_size']),
+                milliseconds(row['train'][OURS]),
+                f'{row["steps_per_second"]:,.1f}',
+                f'{row["images_per_second"]:,.0f}',
+                f'{row["evaluated_per_second"]:,.0f}',
+                f'{row["compile_seconds"]:.1f}',
+                f'{row["first_step_seconds"]:.1f}',
+                f'{1000 * row["dispatch_seconds"]:.2f}',
+                f'{row["memory"]["peak"] / 1e6:,.0f}',
+                f'{row["flops"] / 1e9:.2f}',
+                f'{100 * row["share_of_peak"]:.0f}%',
+            ]
+        )
+    return cells
+
+
+def comparison(rows: Sequence[dict[str, Any]], platform: str) -> Cells:
+    """Likewise: PyTorch's time / ours, median and quartiles, for each way to run PyTorch."""
+    ways = [way for way in (EAGER, PUBLISHED, COMPILED) if any(tried(row, way) for row in rows)]
+    cells = [['config', 'ours, ms', f'{EAGER}, ms', *(f'{way} / ours' for way in ways), 'evaluation', 'goal']]
+    for row in rows:
+        eager = row['train'].get(EAGER)
+        evaluation = row['evaluate_ratio'].get(EAGER)
+        cells.append(
+            [
+                row['config'],
+                milliseconds(row['train'][OURS]),
+                milliseconds(eager) if eager else '',
+                *(ratio(row['train_ratio'][way]) if way in row['train_ratio'] else '' for way in ways),
+                ratio(evaluation) if evaluation else '',
+                verdict(row, platform),
+            ]
+        )
+    return cells
+
+
+def tried(row: dict[str, Any], way: str) -> bool:
+    """Whether PyTorch was to run so."""
+    return way in row['train_ratio'] or way in row['failed']
+
+
+def verdict(row: dict[str, Any], platform: str) -> str:
+    """The goal, and whether the medians reach it."""
+    found = next((goal for name, goal in GOALS.items() if row['model'].startswith(name)), OTHERWISE)
+    goals = [found] if platform == 'cpu' else list(GPU_GOALS.items())
+    said = []
+    for way, least in goals:
+        if way in row['train_ratio']:
+            reached = row['train_ratio'][way]['median']
+            met = 'met' if reached >= least else f'missed by {100 * (1 - reached / least):.0f}%'
+            said.append(f'{least:g} of {way}: {met}')
+    return '; '.join(said)
+
+
+def milliseconds(values: dict[str, float]) -> str:
+    """The median."""
+    return f'{1000 * values["median"]:.3g}'
+
+
+def ratio(values: dict[str, float]) -> str:
+    """1.52 (1.49 to 1.60)."""
+    return f'{values["median"]:.2f} ({values["low"]:.2f} to {values["high"]:.2f})'
+
+
+def failures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which PyTorch could not be run, and why; that a model gathers no neighbours is no failure."""
+    return [
+        f'{row["config"]}: {way}: {reason}'
+        for row in rows
+        for way, reason in row['failed'].items()
+        if way != PUBLISHED
+    ]
+
+
+def show(results: dict[str, Any]) -> None:
+    """Prints the tables."""
+    # A pipe or a file has no width of its own.
+    width = None if sys.stdout.isatty() else 200
+    console = Console(highlight=False, soft_wrap=True, markup=False, width=width)
+    console.print(machine(results))
+    rows, platform = results['training'], results['platform']
+    tables = [speed(rows)]
+    if any(row['train_ratio'] for row in rows):
+        tables.append(comparison(rows, platform))
+    for cells in tables:
+        table = Table()
+        for i, title in enumerate(cells[0]):
+            table.add_column(title, justify='right' if i else 'left')
+        for row in cells[1:]:
+            table.add_row(*row)
+        console.print(table)
+    for line in failures(rows):
+        console.print(line)
+
+
+def machine(results: dict[str, Any]) -> str:
+    """What was measured on, in a line."""
+    of, versions = results['hardware'], results['hardware']['versions']
+    torch = f', PyTorch {results["torch"]}' if results.get('torch') else ''
+    return (
+        f'{of["processor"]}, {of["cores"]} cores, device {of["device"]}, load {of["load_average"]:.1f} '
+        f'at the start; jax {versions["jax"]}{torch}; {results["rounds"]} rounds'
+    )
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The tables for a page."""
+    rows = results['training']
+    parts = [f'Measured on {machine(results)}.', table(comparison(rows, results['platform']))]
+    parts += [table(speed(rows)), '\n'.join(f'- {line}' for line in failures(rows))]
+    return '\n\n'.join(filter(None, parts))
+
+
+def table(cells: Cells) -> str:
+    """Cells as a Markdown table."""
+    lines = [' | '.join(line) for line in cells]
+    lines.insert(1, ' | '.join(['---', *['---:'] * (len(cells[0]) - 1)]))
+    return '\n'.join(f'| {line} |' for line in lines)
+
+
+def into(text: str, results: dict[str, Any]) -> str:
+    """The page `text` with the tables between its marks, `<!-- benchmark cpu -->` and its end, made anew.
+
+    Raises:
+        UserError: the page has no such marks.
+    """
+    name = f'benchmark {results["platform"]}'
+    mark = re.compile(rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)', re.DOTALL)
+    if not mark.search(text):
+        raise UserError(f'--into: expected the lines <!-- {name} --> and <!-- /{name} -->, found none')
+    return mark.sub(lambda found: f'{found[1]}{markdown(results)}\n{found[2]}', text)
