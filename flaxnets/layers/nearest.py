@@ -51,6 +51,7 @@ from flaxnets.layers import init
 from flaxnets.layers.candidates import AllTokens, Indices
 from flaxnets.layers.gather import add_products, rows
 from flaxnets.layers.init import Types
+from flaxnets.layers.selection import most_similar
 from flaxnets.layers.tokens import ImageTokens, TokenOptions
 from flaxnets.options import option
 
@@ -189,12 +190,10 @@ class NearestLayer(nnx.Module):
         """Positions in the pool of each token's most similar candidates, nearest first: K of them
         where all tokens are candidates, else K - 1, the token itself being its first neighbour."""
         # Positions have no gradient; stopped here, nothing that leads to them is differentiated.
-        scores = self._similarity(*jax.lax.stop_gradient(self._keys_and_queries(tokens, pool)))
-        if self.options.pool.excludes_itself:
-            scores = jnp.where(pool == jnp.arange(tokens.shape[1])[:, None], -jnp.inf, scores)
-        chosen = jax.lax.top_k(scores, self.options.num_neighbors - (pool is not None))[1]
-        # Ranks first: sliced along its own last axis, XLA would turn top_k into a sort, 20 times slower.
-        return jnp.moveaxis(chosen, -1, 0)
+        keys, queries = jax.lax.stop_gradient(self._keys_and_queries(tokens, pool))
+        count = self.options.num_neighbors - (pool is not None)
+        barred = pool if self.options.pool.excludes_itself else None
+        return most_similar(self._similarity, keys, queries, count, pool=barred)
 
     def _keys_and_queries(self, tokens: Array, only: Array | None) -> tuple[Array, Array]:
         """k of every token and q of the tokens `only` (None: all), in float32 at least."""

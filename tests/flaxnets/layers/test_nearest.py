@@ -206,17 +206,6 @@ def test_bfloat16_chooses_in_float32():
     assert jax.eval_shape(lambda x: layer(x, candidates=pool), x).dtype == jnp.bfloat16
 
 
-@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='how XLA compiles top_k for CPUs')
-@pytest.mark.parametrize('pool', ['all', 'random'])
-def test_no_full_sort(pool):
-    """XLA compiles top_k as a sort of all candidates if it is sliced carelessly."""
-    layer, x = build(jnp.float32, pool=pool), jnp.asarray(images(np.float32))
-    pinned = drawn({'pool': pool})
-    compiled = jax.jit(lambda x: layer(x, candidates=pinned)).lower(x).compile().as_text()
-    assert 'TopK' in compiled
-    assert ' sort(' not in compiled
-
-
 def test_candidates_come_from_the_stream_or_are_given():
     layer, x = build(jnp.float32, pool='random'), jnp.asarray(images(np.float32))
     pool = jax.random.permutation(nnx.Rngs(candidates=5).candidates(), 15)[:N]
