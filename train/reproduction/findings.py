@@ -17,12 +17,14 @@ class Runs:
 
     def __init__(self, records: Iterable[Record]):
         self.records = list(records)
+        self.fewest: int | None = None  # seeds of an experiment that was asked for
 
     def of(self, name: str) -> list[Record]:
         """The records of an experiment."""
         found = [record for record in self.records if record['experiment'] == name]
         if not found:
             raise Missing(name)
+        self.fewest = min(len(found), self.fewest or len(found))
         return found
 
     def mean(self, name: str, key: str = 'test_accuracy') -> float:
@@ -61,11 +63,14 @@ class Result:
 
 def decide(findings: Iterable[Finding], records: Iterable[Record]) -> list[Result]:
     """Every finding, decided as far as the records go."""
-    runs = Runs(records)
+    records = list(records)
     results = []
     for finding in findings:
+        runs = Runs(records)
         try:
-            results.append(Result(finding, *finding.check(runs)))
+            holds, figures = finding.check(runs)
+            seeds = f'{runs.fewest} seed' + 's' * (runs.fewest != 1)
+            results.append(Result(finding, holds, f'{figures} ({seeds})'))
         except Missing as missing:
             results.append(Result(finding, None, f'needs {missing}'))
     return results

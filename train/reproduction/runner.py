@@ -149,7 +149,7 @@ def passing_on(child: subprocess.Popen) -> Iterator[list[int]]:
         received.append(signum)
         child.send_signal(signum)
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield received
     finally:
