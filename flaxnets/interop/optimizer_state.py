@@ -9,6 +9,7 @@ have none there, and zeros here.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +73,9 @@ def take_over(
             return state._replace(trace=_values(state.trace, *SGD, model, moments, rows))
         return state
 
-    return jax.tree.map(replaced, opt_state, is_leaf=_has_moments), step
+    taken_over = jax.tree.map(replaced, opt_state, is_leaf=_has_moments)
+    chex.assert_trees_all_equal_shapes(taken_over, opt_state)
+    return taken_over, step
 
 
 def by_key(optimizer: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

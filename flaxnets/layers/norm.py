@@ -11,6 +11,7 @@ our own, which adds sums and counts over the devices and leaves padding out (see
 
 from typing import Unpack
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -62,6 +63,7 @@ class BatchNorm(nnx.Module):
         axes = tuple(range(x.ndim - 1))
         weight = jnp.ones((), x.dtype)
         if seen.mask is not None:
+            chex.assert_shape(seen.mask, (len(x),))  # any other would be broadcast without a word
             weight = jnp.asarray(seen.mask, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
         count = seen.sum(jnp.sum(jnp.broadcast_to(weight, (*x.shape[:-1], 1))))
         mean = seen.sum(jnp.sum(x * weight, axes)) / count
