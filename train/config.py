@@ -118,6 +118,8 @@ OPTIONS: dict[str, Option] = {
     ),
     'log.every': Option(50, 'steps between progress updates', low=1),
     'log.tensorboard': Option(True, 'write TensorBoard events'),
+    'log.wandb': Option('', 'also log to this project of Weights & Biases; empty: not'),
+    'stop.patience': Option(0, 'epochs without a better checkpoint.metric that end a run; 0: off', low=0),
 }
 
 # Options of a model that follow from others.
@@ -136,6 +138,7 @@ MUTABLE = (
     'parallel',
     'devices',
     'log.',
+    'stop.',
     'checkpoint.every',
     'checkpoint.keep',
     'data.data_dir',

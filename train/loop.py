@@ -14,7 +14,7 @@ from flaxnets.interop.atomic import write_json
 from train import config as options
 from train import data, experiment, header, summary
 from train.checkpointing import resume
-from train.checkpointing.best import best_row
+from train.checkpointing.best import best_row, out_of_patience
 from train.checkpointing.checkpoints import Checkpoints
 from train.checkpointing.lock import WorkdirLock
 from train.checkpointing.meta import Meta
@@ -51,7 +51,7 @@ def run(
         changes = resume.match(workdir, config)
         if (finished := summary.finished(workdir, config)) is not None:
             if processes.first():
-                print(f'{workdir} is finished: {config.epochs} epochs, {summary.score_line(finished)}')
+                print(f'{workdir} is finished: {finished["epochs"]} epochs, {summary.score_line(finished)}')
                 print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
             return finished
         handled = signals.signals() if stop is None else contextlib.nullcontext(stop)
@@ -81,7 +81,7 @@ def train(
         stack.enter_context(closing(checkpoints))
         if processes.first():
             write_json(workdir / 'config.json', config.to_dict())
-        reporter = Reporter(workdir, tensorboard=config.log.tensorboard, quiet=not processes.first())
+        reporter = Reporter(workdir, config, quiet=not processes.first())
         stack.enter_context(closing(reporter))
         reporter.facts(**header.facts(exp, workdir))
 
@@ -123,6 +123,8 @@ def train(
 
         stack.enter_context(stop.interruptible(False))
         for epoch in range(meta.epoch(step, exp.spe), config.epochs):
+            if out_of_patience(meta.history, exp.held_out, config):
+                break
             # Train, in chunks of steps; the metrics of each are read while the next one computes.
             first, end = epoch * exp.spe, (epoch + 1) * exp.spe
             order = pipeline.epoch_order(config.seed, epoch, len(sets['train']))
@@ -178,6 +180,11 @@ def train(
         with stop.interruptible(alone):
             result = summary.create(exp, checkpoints, state, meta.history, scores)
         reporter.summary(result)
+        if result['stopped_by_patience']:
+            reporter.line(
+                f'stopped after {result["epochs"]} of {config.epochs} epochs: no better '
+                f'{metric.replace("_", " ")} for {config.stop.patience}'
+            )
         trained = duration(sum(row['seconds'] for row in meta.history))
         reporter.line(f'{summary.score_line(result)}, trained in {trained}')
         reporter.line(f'summary.json, metrics.jsonl, checkpoints/ and TensorBoard events in {workdir}')
@@ -187,7 +194,8 @@ def train(
 def evaluate(exp: Experiment, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
     """(the held-out scores, the columns of metrics.jsonl with them and the other scores asked for)."""
     scores = exp.evaluate(state, exp.held_out)
-    columns = {f'{exp.held_out}_{key}': scores[key] for key in ('loss', 'accuracy', 'macro_f1')}
+    kept = [key for key in ('loss', 'accuracy', 'macro_f1', 'top5_accuracy') if key in scores]
+    columns = {f'{exp.held_out}_{key}': scores[key] for key in kept}
     if exp.config.evaluate_train_set:
         whole = exp.evaluate(state, 'train')
         columns |= {f'train_set_{key}': whole[key] for key in ('loss', 'accuracy')}

@@ -56,13 +56,15 @@ class EpochSums:
         return cls(**{'correct' if key == 'right' else key: value for key, value in values.items()})
 
 
-def scores(loss_sum: float, confusion: np.ndarray) -> dict[str, Any]:
-    """Loss, accuracy (percent), macro F1 (percent) and accuracy per class (0 to 1).
+def scores(loss_sum: float, confusion: np.ndarray, top5: int | None = None) -> dict[str, Any]:
+    """Loss, accuracy (percent), macro F1 (percent) and accuracy per class (0 to 1); top-5 accuracy
+    (percent) where `top5` is given.
 
     Args:
         loss_sum: cross entropy added over all images.
         confusion: [true class, predicted class] counts; a last column beyond the classes counts the
             predictions that are none of them.
+        top5: images whose class is among the five with the highest logits.
 
     A class's accuracy is the share of its images that are recognised (its recall). Macro F1 is the
     mean of 2 tp / (2 tp + fp + fn) over the classes that occur as truth or as prediction, which is
@@ -79,4 +81,4 @@ def scores(loss_sum: float, confusion: np.ndarray) -> dict[str, Any]:
         'macro_f1': 100 * float(f1.mean()),
         'class_accuracy': [float(c / t) if t else None for c, t in zip(correct, true, strict=True)],
         'confusion': confusion.tolist(),
-    }
+    } | ({} if top5 is None else {'top5_accuracy': 100 * top5 / int(confusion.sum())})

@@ -152,19 +152,32 @@ def predict_step(
     return jax.lax.all_gather(probabilities, task.axis_name, tiled=True)
 
 
+def top5(
+    logits: Float[Array, 'batch classes'], labels: Int[Array, ' batch'], mask: Float[Array, ' batch']
+) -> Int[Array, '']:
+    """How many of the images in the mask have fewer than five classes above their own."""
+    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    among = jnp.sum(logits > own, axis=-1) < 5
+    return jnp.sum(among & (mask > 0), dtype=jnp.int32)
+
+
 def eval_step(
     task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
 ) -> dict[str, Array]:
-    """Loss added over the batch's real images, and their confusion matrix [true, predicted]."""
+    """Loss added over the batch's real images, and their confusion matrix [true, predicted].
+
+    With more than 10 classes also `top5`.
+    """
     logits, targets = evaluated(task, params, stats, batch, index)
     losses = cross_entropy(logits, targets, task.softmax_twice)
     # One more column for answers that are no class of the data, where the model can give them.
     columns = task.num_labels + (task.num_classes > task.num_labels)
     cells = batch.label * columns + jnp.minimum(logits.argmax(-1), columns - 1)
     confusion = jnp.zeros(task.num_labels * columns, jnp.int32).at[cells].add(batch.mask.astype(jnp.int32))
-    return task.sum(
-        {
-            'loss': jnp.sum(losses * batch.mask),
-            'confusion': confusion.reshape(task.num_labels, columns),
-        }
-    )
+    sums = {
+        'loss': jnp.sum(losses * batch.mask),
+        'confusion': confusion.reshape(task.num_labels, columns),
+    }
+    if task.num_labels > 10:
+        sums['top5'] = top5(logits, batch.label, batch.mask)
+    return task.sum(sums)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import flaxnets
@@ -13,15 +14,19 @@ from train.config import ConfigDict
 from train.experiment import Experiment
 from train.state import TrainState
 
+# Percent; `milestones` says when each was reached.
+ACCURACIES = (50, 60, 70, 80, 90, 95, 98, 99)
+
 
 def finished(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any] | None:
-    """The summary of a run that has made all its epochs; None if there is none."""
+    """The summary of a run that has made all its epochs, or was ended by `stop.patience`; else None."""
     path = workdir / 'summary.json'
     try:
         summary = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
-    return summary if summary['epochs'] == config.epochs else None
+    stopped = summary.get('stopped_by_patience') == config.stop.patience > 0
+    return summary if summary['epochs'] == config.epochs or stopped else None
 
 
 def create(
@@ -51,21 +56,47 @@ def create(
         'parameters': flaxnets.count_parameters(exp.model),
         'published_parameters': flaxnets.count_parameters(exp.model, published=True),
         'epochs': last['epoch'],
+        'stopped_by_patience': exp.config.stop.patience if last['epoch'] < exp.config.epochs else 0,
         'steps': last['step'],
         'train_loss': last['train_loss'],
         'train_accuracy': last['train_accuracy'],
         'test_loss': scores['loss'],
         'test_accuracy': scores['accuracy'],
+        **({'test_top5_accuracy': scores['top5_accuracy']} if 'top5_accuracy' in scores else {}),
+        **{key: last[key] for key in ('train_set_loss', 'train_set_accuracy') if key in last},
         **best_scores,
         'best_epoch': best['epoch'],
         'macro_f1': scores['macro_f1'],
         'class_names': list(exp.sets['test'].class_names),
         'class_accuracy': scores['class_accuracy'],
         'confusion': scores['confusion'],
+        **milestones(history, exp.held_out),
         'seconds_per_epoch': seconds,
+        'training_seconds': sum(row['seconds'] for row in history),
         'images_per_second': len(exp.sets['train']) / max(seconds, 1e-9),
         'devices': exp.devices.describe(),
         'versions': versions(),
+    }
+
+
+def milestones(history: Sequence[dict[str, Any]], split: str) -> dict[str, Any]:
+    """The first epoch to reach 50, 60, ... 98, 99% accuracy on the split, and where over-fitting begins.
+
+    `overfitting_from_epoch` is the first of the epochs, up to the last one, of which each has a higher
+    loss on the split than the epoch before; None where the last epoch's loss is not higher.
+    """
+    accuracies = [row[f'{split}_accuracy'] for row in history]
+    losses = [row[f'{split}_loss'] for row in history]
+    reached = {
+        str(goal): next((row['epoch'] for row, a in zip(history, accuracies, strict=True) if a >= goal), None)
+        for goal in ACCURACIES
+    }
+    rising = 0
+    while rising < len(losses) - 1 and losses[-1 - rising] > losses[-2 - rising]:
+        rising += 1
+    return {
+        'epochs_to_accuracy': reached,
+        'overfitting_from_epoch': history[-rising]['epoch'] if rising else None,
     }
 
 

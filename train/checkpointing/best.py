@@ -23,3 +23,15 @@ def best_row(history: Sequence[dict[str, Any]], split: str, metric: str) -> dict
     rows = {row['step']: row for row in history}
     scores = {step: {metric: row[f'{split}_{metric}']} for step, row in rows.items()}
     return rows[best_step(scores, metric)]
+
+
+def out_of_patience(history: Sequence[dict[str, Any]], split: str, config: Any) -> bool:
+    """Whether `stop.patience` epochs have passed since `checkpoint.metric` was better than ever before.
+
+    An epoch that only equals the best one so far is not better.
+    """
+    if not config.stop.patience:
+        return False
+    metric = config.checkpoint.metric
+    values = [score({metric: row[f'{split}_{metric}']}, metric) for row in history]
+    return bool(values) and len(values) - 1 - values.index(max(values)) >= config.stop.patience

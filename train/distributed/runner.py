@@ -75,8 +75,11 @@ class Runner:
             return self._train_chunk.lower(state, feed.resident, self._padded(np.stack([part])), 1)
         return self._train_step.lower(state, feed.resident, self._placed(part))
 
-    def evaluate(self, params: Values, stats: Values, feed: Feed) -> tuple[float, np.ndarray]:
-        """(loss added over all images, confusion matrix) of all the feed's batches."""
+    def evaluate(self, params: Values, stats: Values, feed: Feed) -> tuple[float, np.ndarray, int | None]:
+        """(loss added over all images, confusion matrix, top-5 count) of all the feed's batches.
+
+        The last is None for 10 classes or fewer.
+        """
         results = []
         for i, part in enumerate(feed.parts):
             one = self._eval_step(params, stats, feed.resident, self._placed(part), np.int32(i))
@@ -84,7 +87,8 @@ class Runner:
             self._wait(one)
         results = jax.device_get(results)
         loss = float(np.sum([one['loss'] for one in results], dtype=np.float64))
-        return loss, np.stack([one['confusion'] for one in results]).sum(axis=0, dtype=np.int64)
+        confusion = np.stack([one['confusion'] for one in results]).sum(axis=0, dtype=np.int64)
+        return loss, confusion, sum(int(one['top5']) for one in results) if 'top5' in results[0] else None
 
     def predict(self, params: Values, stats: Values, feed: Feed) -> np.ndarray:
         """Probabilities [rows, classes] of all the feed's batches, one below the other, their padding too."""

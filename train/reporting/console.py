@@ -1,6 +1,5 @@
-"""What a run shows and leaves behind: console, progress, metrics.jsonl, TensorBoard, summary.json."""
+"""What a run prints, and the progress bar on a terminal; its files are written by `logs.py`."""
 
-import json
 import pathlib
 import time
 from typing import Any
@@ -8,26 +7,21 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flaxnets.interop.atomic import write_json, write_text
-from train.reporting.tensorboard import Events
+from train.reporting.logs import Logs
 
 # Keys whose values are times: all that may differ between two runs of the same config.
-TIMING_KEYS = ('seconds', 'images_per_second', 'seconds_per_epoch')
-# Too long for a line or a curve; they go to metrics.jsonl and the summary.
-NOT_CURVES = ('epoch', 'step', 'class_accuracy', 'confusion')
+TIMING_KEYS = ('seconds', 'images_per_second', 'seconds_per_epoch', 'training_seconds')
 
 
 class Reporter:
     """The console and the files of one run; `quiet` (all processes but the first) writes nothing."""
 
-    def __init__(self, workdir: pathlib.Path, *, tensorboard: bool = True, quiet: bool = False):
-        self.workdir = workdir
-        self.quiet = quiet
+    def __init__(self, workdir: pathlib.Path, config: Any, *, quiet: bool = False):
+        self.config, self.quiet = config, quiet
+        self.logs = Logs(workdir, config.log)
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.progress: Progress | None = None
         self.started = time.monotonic()
-        self.tensorboard = tensorboard and not quiet
-        self.writer: Events | None = None
 
     def facts(self, **facts: Any) -> None:
         """Lines of `name  value`, before training starts."""
@@ -39,10 +33,10 @@ class Reporter:
         self.console.print(text, markup=False)
 
     def start(self, done: int, total: int) -> None:
-        """Opens the event file and, on a terminal, the progress bar."""
+        """Opens the logs and, on a terminal, the progress bar."""
         self.started, self.first, self.total = time.monotonic(), done, total
-        if self.tensorboard and done < total:
-            self.writer = Events(self.workdir, done)
+        if done < total and not self.quiet:
+            self.logs.start(done, self.config.to_dict())
         if self.console.is_terminal and not self.quiet:
             columns = (
                 TextColumn('{task.description}'),
@@ -56,24 +50,22 @@ class Reporter:
             self.progress.start()
 
     def steps(self, done: int, loss: float, rate: float, *, curve: bool = True) -> None:
-        """Moves the progress bar to `done` steps; with `curve`, loss and learning rate to TensorBoard."""
+        """Moves the progress bar to `done` steps; with `curve`, loss and learning rate to the logs."""
         if self.progress is not None:
             self.progress.update(self.task, completed=done, state=f'loss {loss:.4f}')
         if curve:
-            self._scalars({'step/loss': loss, 'step/learning_rate': rate}, done)
+            self.logs.scalars({'step/loss': loss, 'step/learning_rate': rate}, done)
 
     def history(self, rows: list[dict[str, Any]]) -> None:
-        """Makes metrics.jsonl hold these epochs alone: a resumed run drops what followed its checkpoint."""
+        """Begins with these epochs."""
         if not self.quiet:
-            write_text(self.workdir / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
+            self.logs.history(rows)
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
-        """One line for an epoch, in metrics.jsonl, TensorBoard and the console."""
+        """One line for an epoch, on the console and in the logs."""
         if self.quiet:
             return
-        with (self.workdir / 'metrics.jsonl').open('a') as file:
-            file.write(json.dumps(row) + '\n')
-        self._scalars({f'epoch/{k}': v for k, v in row.items() if k not in NOT_CURVES}, row['step'])
+        self.logs.epoch(row)
         speed = row['step'] - self.first
         left = (time.monotonic() - self.started) / max(speed, 1) * (self.total - row['step'])
         held_out = 'validation' if 'validation_accuracy' in row else 'test'
@@ -91,18 +83,13 @@ class Reporter:
     def summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json."""
         if not self.quiet:
-            write_json(self.workdir / 'summary.json', summary)
+            self.logs.summary(summary)
 
     def close(self) -> None:
         """Takes the progress bar away and closes the files."""
         if self.progress is not None:
             self.progress.stop()
-        if self.writer is not None:
-            self.writer.close()
-
-    def _scalars(self, values: dict[str, float], step: int) -> None:
-        if self.writer is not None:
-            self.writer.add(values, step)
+        self.logs.close()
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,73 @@
+"""The numbers of a run in files: metrics.jsonl, metrics.csv, TensorBoard events, Weights & Biases.
+
+All continue without a gap or a repetition: a run that resumes drops what came after its checkpoint, and
+makes it again.
+"""
+
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from flaxnets.interop.atomic import write_json, write_text
+from train.reporting.tensorboard import Events
+from train.reporting.wandb import WandbRun
+
+# Too long for a curve; they go to metrics.jsonl and the summary.
+NOT_CURVES = ('epoch', 'step', 'class_accuracy', 'confusion')
+
+
+class Logs:
+    """The logs in `workdir`; `settings` is config.log. Nothing is written before `history`."""
+
+    def __init__(self, workdir: pathlib.Path, settings: Any):
+        self.workdir, self.settings = workdir, settings
+        self.rows: list[dict[str, Any]] = []
+        self.curves: list[Events | WandbRun] = []
+
+    def start(self, step: int, config: Mapping[str, Any]) -> None:
+        """Opens what takes curves, for a run that goes on at `step`."""
+        if self.settings.tensorboard:
+            self.curves.append(Events(self.workdir, step))
+        if self.settings.wandb:
+            self.curves.append(WandbRun(self.settings.wandb, self.workdir, step, config))
+
+    def history(self, rows: list[dict[str, Any]]) -> None:
+        """Makes the files of metrics hold these epochs alone."""
+        self.rows = list(rows)
+        write_text(self.workdir / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
+        self._write_csv()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Adds an epoch."""
+        self.rows.append(row)
+        with (self.workdir / 'metrics.jsonl').open('a') as file:
+            file.write(json.dumps(row) + '\n')
+        self._write_csv()
+        values = {f'epoch/{key}': value for key, value in row.items() if key not in NOT_CURVES}
+        self.scalars(values, row['step'])
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """A point of each curve."""
+        for curves in self.curves:
+            curves.add(values, step)
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json."""
+        write_json(self.workdir / 'summary.json', summary)
+
+    def close(self) -> None:
+        """Ends the files of curves."""
+        for curves in self.curves:
+            curves.close()
+
+    def _write_csv(self) -> None:
+        # Whole, because a row may have a column that those before it have not.
+        text = io.StringIO()
+        columns = dict.fromkeys(key for row in self.rows for key in row)
+        writer = csv.DictWriter(text, list(columns), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.workdir / 'metrics.csv', text.getvalue())
