@@ -44,6 +44,8 @@ FORMS = {
     'ToTensor': lambda image: first(image) / 255,
     'half ToTensor': lambda image: (first(image) / 255).double(),
     'long tensor': lambda image: first(image).long(),
+    'int16 array': lambda image: image.astype(np.int16),
+    'with a gradient': lambda image: (first(image) / 255).requires_grad_(),
 }
 
 
@@ -103,6 +105,54 @@ def test_a_loaders_subset_and_collation_count():
         assert images.class_names == Items.classes
 
 
+def test_bfloat16_is_read_as_near_as_it_is():
+    images = data.from_torch(Items(lambda image: (first(image) / 255).bfloat16())).images
+    assert abs(images.astype(int) - IMAGES).max() <= 1
+
+
+class Batches:
+    """A batch sampler of one's own, in an order of its own."""
+
+    def __init__(self, *batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def samplers():
+    from torch.utils.data import BatchSampler, RandomSampler, WeightedRandomSampler
+
+    shuffled = RandomSampler(range(30))
+    return {
+        'BatchSampler': {'batch_sampler': BatchSampler(shuffled, 7, drop_last=True)},
+        'batches of the data set': {'sampler': BatchSampler(shuffled, 7, True), 'batch_size': None},
+        'no batches': {'sampler': shuffled, 'batch_size': None},
+        'own': {'batch_sampler': Batches(range(20, 30), [3, 1, 2, 0], range(4, 20), [5, 5])},
+        'weighted': {'sampler': WeightedRandomSampler([1.0] * 30, 4), 'batch_size': 2},
+        'replaced': {'sampler': RandomSampler(range(30), replacement=True, num_samples=5)},
+    }
+
+
+@pytest.mark.parametrize('way', samplers())
+def test_no_sampler_loses_images_or_order(way):
+    class Lists(Items):
+        def __getitem__(self, i):
+            if isinstance(i, list):
+                return torch.stack([first(self.images[j]) for j in i]), torch.tensor(LABELS[i])
+            return super().__getitem__(i)
+
+    images = data.from_torch(DataLoader(Lists(first), **samplers()[way]))
+    np.testing.assert_array_equal(images.images, IMAGES)
+    np.testing.assert_array_equal(images.labels, LABELS)
+
+
+def test_a_batch_sampler_that_leaves_images_out_is_said():
+    with pytest.warns(RuntimeWarning, match='the batch_sampler gives 3 of 30 images'):
+        images = data.from_torch(DataLoader(Items(first), batch_sampler=Batches([5, 9], [2])))
+    np.testing.assert_array_equal(images.images, IMAGES[[2, 5, 9]])
+
+
 def test_an_iterable_data_set_needs_a_loader():
     class Stream(IterableDataset):
         def __iter__(self):
@@ -110,8 +160,8 @@ def test_an_iterable_data_set_needs_a_loader():
 
     with pytest.raises(UserError, match='wrap an iterable data set in a DataLoader'):
         data.from_torch(Stream())
-    for batch_size in (4, None):
-        images = data.from_torch(DataLoader(Stream(), batch_size=batch_size))
+    for batches in ({'batch_size': 4, 'drop_last': True}, {'batch_size': None}):
+        images = data.from_torch(DataLoader(Stream(), **batches))
         np.testing.assert_array_equal(images.images, IMAGES)
     assert images.class_names == tuple('0123456789')
 
@@ -135,6 +185,14 @@ class Labelled(Items):
     ('dataset', 'message'),
     [
         (Items(lambda image: first(image) / 128 - 1), r'uint8 or floats in \[0, 1\].*leave Normalize out'),
+        (Items(lambda image: first(image).float()), r'got float32 from .*: divide them by 255$'),
+        (Items(lambda image: first(image) * 2.0), r'to \d{3}: scale them to \[0, 1\]'),
+        (Items(lambda image: np.full((8, 6, 3), np.nan)), 'are all of them finite'),
+        (Items(lambda image: image.astype(np.uint16) * 257), r'uint16 from .*16 bits: image // 256\)$'),
+        (
+            Items(lambda image: image.astype(np.int16) - 128),
+            r'int16 from -128 to .*: scale them to 0\.\.255$',
+        ),
         (Items(lambda image: np.zeros((8, 6, 4), np.uint8)), r'expected images .*got \(8, 6, 4\)'),
         (Items(lambda image: np.zeros((8, 6), complex)), 'got complex128'),
         (Items(lambda image: image[: image[0, 0, 0] % 5 + 1]), 'bring all to one'),

@@ -1,5 +1,6 @@
 """PyTorch's data sets as ours. (Ours are PyTorch's already: hand an `ImageSet` to a torch DataLoader.)"""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -52,18 +53,48 @@ def from_torch(
 
 def _in_order(loader: Any) -> Any:
     """The loader without shuffling and without a dropped last batch."""
-    from torch.utils.data import DataLoader, IterableDataset
+    from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
-        return loader
-    return DataLoader(
-        loader.dataset,
-        batch_size=loader.batch_size,
-        sampler=sorted(set(loader.sampler)),
-        num_workers=loader.num_workers,
-        multiprocessing_context=loader.multiprocessing_context,
-        collate_fn=loader.collate_fn,
-    )
+    settings: dict[str, Any] = {
+        'num_workers': loader.num_workers,
+        'multiprocessing_context': loader.multiprocessing_context,
+        'collate_fn': loader.collate_fn,
+    }
+    if isinstance(loader.dataset, IterableDataset):
+        return DataLoader(loader.dataset, batch_size=loader.batch_size, **settings)
+    # Three ways to batch: by the loader itself, by `batch_sampler`, and by the data set, which is asked for
+    # the lists of indices that a BatchSampler given as `sampler` makes.
+    lists = isinstance(loader.sampler, BatchSampler)
+    batches = loader.sampler if lists else loader.batch_sampler
+    if batches is None:
+        return DataLoader(loader.dataset, batch_size=None, sampler=_indices(loader.sampler), **settings)
+    indices = _indices(batches.sampler) if hasattr(batches, 'sampler') else _listed(batches, loader.dataset)
+    size = getattr(batches, 'batch_size', 64)
+    cut = [indices[i : i + size] for i in range(0, len(indices), size)]
+    if lists:
+        return DataLoader(loader.dataset, batch_size=None, sampler=cut, **settings)
+    return DataLoader(loader.dataset, batch_sampler=cut, **settings)
+
+
+def _indices(sampler: Any) -> list[int]:
+    """What a sampler draws from, each index once. One that draws with replacement has them all."""
+    if getattr(sampler, 'replacement', False):
+        drawn_from = getattr(sampler, 'data_source', None)
+        return list(range(len(sampler.weights if drawn_from is None else drawn_from)))
+    return sorted(set(sampler))
+
+
+def _listed(batches: Any, dataset: Any) -> list[int]:
+    """All indices in the batches of a batch sampler, with a warning if the data set has more."""
+    indices = sorted({int(index) for batch in batches for index in batch})
+    if len(indices) < len(dataset):
+        warnings.warn(
+            f'from_torch: the batch_sampler gives {len(indices)} of {len(dataset)} images; the others '
+            'are not read. Give a loader without it to read them all',
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    return indices
 
 
 def _batched(loader: Any, where: str) -> Iterator[tuple[Any, Any]]:
@@ -104,7 +135,10 @@ def _pixels(image: Any, channels: str, where: str) -> np.ndarray:
     if hasattr(image, 'getbands'):
         return from_picture(image, where)
     first = channels == 'first' or (not channels and hasattr(image, 'numpy'))  # PyTorch's tensors
-    array = np.asarray(image.numpy() if hasattr(image, 'numpy') else image)
+    if hasattr(image, 'detach'):  # whatever its device, with a gradient or without
+        image = image.detach().cpu()
+        image = image.float() if image.dtype.is_floating_point else image  # NumPy knows no bfloat16
+    array = np.asarray(image)
     if array.ndim == 2:
         array = array[None] if first else array[..., None]
     if array.ndim != 3 or not {array.shape[0], array.shape[-1]} & {1, 3}:
@@ -120,12 +154,24 @@ def _pixels(image: Any, channels: str, where: str) -> np.ndarray:
 
 
 def _bytes(array: np.ndarray, where: str) -> np.ndarray:
+    """uint8 of uint8, of other integers in 0..255, or of floats in [0, 1]."""
     if array.dtype == np.uint8:
         return array
-    top = {'f': 1, 'i': 255, 'u': 255}.get(array.dtype.kind)
-    if top is None or not (array.min() >= 0 and array.max() <= top):
-        raise UserError(
-            f'{where}: expected uint8 or floats in [0, 1], got {array.dtype} from {array.min():.4g} to '
-            f'{array.max():.4g}; leave Normalize out of the transform (data.mean and data.std do it)'
-        )
-    return np.round(array * (255 / top)).astype(np.uint8)
+    kind = array.dtype.kind
+    if kind not in 'fiu':
+        raise UserError(f'{where}: expected uint8 or floats in [0, 1], got {array.dtype}')
+    low, high, top = array.min(), array.max(), 1 if kind == 'f' else 255
+    if low >= 0 and high <= top:
+        return np.round(array * (255 / top)).astype(np.uint8)
+    if kind != 'f':
+        remedy = 'scale them to 0..255' + (' (of 16 bits: image // 256)' if high > 255 else '')
+    elif low >= 0 and high <= 255:
+        remedy = 'divide them by 255'
+    elif low < 0:
+        remedy = 'leave Normalize out of the transform (data.mean and data.std do it)'
+    else:
+        remedy = 'scale them to [0, 1]; are all of them finite?'
+    raise UserError(
+        f'{where}: expected uint8 or floats in [0, 1], got {array.dtype} from {low:.4g} to {high:.4g}: '
+        f'{remedy}'
+    )
