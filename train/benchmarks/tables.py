@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from train.benchmarks import sample
-from train.data.stream import megabytes
+from train.runtime.memory import megabytes
 
 NAMES = {'device': 'device placement', 'stream': 'stream placement'}
 

@@ -37,7 +37,7 @@ def cores() -> int:
 def hardware() -> dict[str, Any]:
     """What the numbers were measured on, and how busy it was."""
     from train.checkpointing.meta import versions
-    from train.distributed import memory
+    from train.runtime import memory
 
     try:
         lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()

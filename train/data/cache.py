@@ -1,9 +1,11 @@
 """Decoding happens once: a decoded split is kept as plain arrays on disk, and memory-mapped from there."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import re
@@ -19,7 +21,9 @@ from flaxnets.errors import UserError
 from flaxnets.interop.atomic import replacing
 from train.data.imageset import ImageSet, checksum
 from train.data.sources.records import Records, check_labels, fitted, in_memory
+from train.runtime.memory import megabytes
 
+BLOCK = 2**22  # bytes written at a time
 FORMAT = 1  # raise it when what is stored for the same key changes
 
 
@@ -41,8 +45,9 @@ def decoded_once(
     """The split's images at `size` and `channels`: from the cache in `folder`, else decoded into it.
 
     An entry is written beside its place and renamed, under a lock that other processes wait for, and its
-    SHA-256 is verified whenever it is read; a corrupt one is decoded again. A cache that cannot be written
-    costs a warning and the memory of the decoded arrays.
+    SHA-256 is verified whenever it is read; a corrupt one is decoded again. A cache that cannot be written,
+    or has no room, costs a warning and the memory of the decoded arrays; where they do not fit there
+    either, that is a UserError.
     """
     key = json.dumps([FORMAT, name, split, version, size, channels])
     stem = re.sub(r'[^\w.-]+', '_', f'{name}-{split}')
@@ -57,7 +62,7 @@ def decoded_once(
         except OSError as error:
             warnings.warn(
                 f'the cache {folder} is not usable ({error}): images are decoded in every run; '
-                'set --config.data.cache_dir=DIR to a writable folder',
+                'set --config.data.cache_dir=DIR to a writable folder with room',
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -93,7 +98,7 @@ def _stored(file: pathlib.Path, offset: int) -> Iterator[bytes]:
     """The pixels read from the file: read through the map, they would stay in the process's memory."""
     with file.open('rb') as stream:
         stream.seek(offset)
-        while block := stream.read(2**22):
+        while block := stream.read(BLOCK):
             yield block
 
 
@@ -111,11 +116,14 @@ def _write_arrays(
     images, labels = fitted(records, size, channels)
     first = next(images)
     shape = (records.count, *first.shape)
+    if (needed := math.prod(shape)) > (free := shutil.disk_usage(folder).free):
+        raise OSError(errno.ENOSPC, f'{megabytes(needed)} needed, {megabytes(free)} free')
     # written, not mapped: a full disk is an error here and a crash there
     with (folder / 'images.npy').open('wb') as file:
         header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
         np.lib.format.write_array_header_1_0(file, header)
-        blocks = _written(_blocks(itertools.chain([first], images), 1024), file)
+        length = max(BLOCK // first.nbytes, 1)
+        blocks = _written(_blocks(itertools.chain([first], images), length), file)
         sha256 = checksum(blocks, shape, labels, records.class_names)
     stored = np.asarray(labels, np.int32)
     check_labels(stored, len(records.class_names), records.file)

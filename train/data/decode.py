@@ -9,6 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from flaxnets.errors import UserError
 
+MAX_SIDE = 16384  # pixels: 805 MB of colours; more is a mistake
+
 
 def decode(data: bytes, file: str) -> np.ndarray:
     """The pixels [H, W, 1 or 3] of a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file's bytes."""
@@ -44,8 +46,11 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int] | None:
     given = (image_size,) if isinstance(image_size, int) else tuple(image_size)
     if given in ((), (0,)):
         return None
-    if len(given) > 2 or not all(isinstance(side, int) and side > 0 for side in given):
-        raise UserError(f'data.image_size: expected a side or (height, width) in pixels, got {image_size!r}')
+    if len(given) > 2 or not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in given):
+        raise UserError(
+            f'data.image_size: expected a side or (height, width) in pixels, up to {MAX_SIDE}, '
+            f'got {image_size!r}'
+        )
     return given[0], given[-1]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from train.data.imageset import ImageSet
 from train.data.pipeline import Batch, Feed
+from train.runtime.memory import megabytes
 
 # Batches on the device, or on their way to it, before the step that takes them.
 AHEAD = 2
@@ -31,11 +32,6 @@ def place(placement: str, needed: int, free: int | None) -> tuple[bool, str]:
     if placement == 'stream' or (placement == 'auto' and not fits):
         return False, f'{megabytes(needed)}, streamed from the cache ({room} free on the device)'
     return True, f'{megabytes(needed)} on the device ({room} free there before)'
-
-
-def megabytes(size: float) -> str:
-    """Such as 0.092 MB, 184 MB or 12.3 GB."""
-    return f'{size / 1e9:,.1f} GB' if size >= 1e9 else f'{size / 1e6:.3g} MB'
 
 
 class Stream:

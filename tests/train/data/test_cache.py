@@ -1,6 +1,7 @@
 """Decoding happens once, whoever asks and whatever happens meanwhile."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from flaxnets.errors import UserError
 from train import data
 from train.data.cache import decoded_once
 from train.data.sources.records import Records
+from train.runtime import memory
 
 SHAPE = (50, 6, 5, 3)
 
@@ -162,6 +164,35 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
         images = load(decoder, tmp_path / 'file' / 'cache')
     np.testing.assert_array_equal(images.images, decoder.images)
     assert images.fingerprint == load(decoder, tmp_path / 'other').fingerprint
+
+
+def test_a_full_disk_costs_a_warning(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(free=4_000))
+    decoder = Decoder()
+    with pytest.warns(RuntimeWarning, match=r'0\.0045 MB needed, 0\.004 MB free.*cache_dir=DIR.* with room'):
+        images = load(decoder, tmp_path)
+    np.testing.assert_array_equal(images.images, decoder.images)
+    assert entries(tmp_path) == []
+
+
+def test_no_room_on_disk_and_in_memory(tmp_path, monkeypatch):
+    """One line says what does not fit where, before the images are decoded."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(free=10**9))
+    monkeypatch.setattr(memory, 'available', lambda: 2 * 10**9)
+    decoded = []
+
+    def records():
+        images = (decoded.append(i) or (np.zeros((8, 8, 3), np.uint8), i % 2) for i in range(3000))
+        return Records(3000, images, ('a', 'b'), 'somewhere')
+
+    with (
+        pytest.warns(RuntimeWarning, match=r'9\.0 GB needed, 1\.0 GB free'),
+        pytest.raises(UserError, match=r'1000x1000x3 take 9\.0 GB, and 2\.0 GB of memory.*image_size'),
+    ):
+        load(records, tmp_path, size=(1000, 1000))
+    assert len(decoded) == 2  # the first one, twice
 
 
 def test_a_large_set_is_never_whole_in_memory(tmp_path):

@@ -144,7 +144,7 @@ def test_sizes_and_channels(cifar, cifar_places):
     np.testing.assert_allclose(grey[..., 0], luminance, atol=0.6)
 
 
-@pytest.mark.parametrize('size', [-1, (0, 4), (1, 2, 3), (4.0, 4)])
+@pytest.mark.parametrize('size', [-1, (0, 4), (1, 2, 3), (4.0, 4), 100000, (8, 100000)])
 def test_a_wrong_size(size):
     with pytest.raises(UserError, match=r'data.image_size: expected'):
         data.load(config(image_size=size), 'test')

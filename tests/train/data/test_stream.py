@@ -20,9 +20,9 @@ from train.data import pipeline, stream
 from train.data.imageset import ImageSet
 from train.data.pipeline import Resident
 from train.data.stream import HostBatches, Stream
-from train.distributed import memory
 from train.distributed.runner import Runner
 from train.reporting import console
+from train.runtime import memory
 
 
 class Small(nnx.Module):

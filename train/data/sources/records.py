@@ -11,6 +11,7 @@ import numpy as np
 from flaxnets.errors import UserError
 from train.data.decode import fit
 from train.data.imageset import ImageSet
+from train.runtime import memory
 
 FETCH_AGAIN = 'delete it and fetch the data set again'
 
@@ -74,9 +75,17 @@ def check_labels(labels: np.ndarray, classes: int, file: str) -> None:
 def in_memory(
     records: Records, size: tuple[int, int] | None, channels: int, *, name: str, split: str
 ) -> ImageSet:
-    """The records as a set in memory, at `size` and with `channels`."""
+    """The records as a set in memory, at `size` and with `channels`. Raises UserError if it does not fit."""
     images, labels = fitted(records, size, channels)
-    stacked = np.stack(list(images))
+    first = next(images)
+    needed, free = records.count * first.nbytes, memory.available()
+    if needed > free:
+        raise UserError(
+            f'{name} {split}: {records.count:,} images of {_shape(first.shape)} take '
+            f'{memory.megabytes(needed)}, and {memory.megabytes(free)} of memory are free; '
+            'lower --config.data.image_size, or point --config.data.cache_dir to a disk with room for them'
+        )
+    stacked = np.stack([first, *images])
     check_labels(np.asarray(labels), len(records.class_names), records.file)
     return ImageSet.of(stacked, np.asarray(labels), records.class_names, name=name, split=split)
 

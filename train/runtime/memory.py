@@ -26,3 +26,8 @@ def available() -> int:
         return min(free, limit - used + int(stat['inactive_file']))
     except (OSError, ValueError, KeyError):  # no group, or 'max': no limit
         return free
+
+
+def megabytes(size: float) -> str:
+    """Such as 0.092 MB, 184 MB or 12.3 GB."""
+    return f'{size / 1e9:,.1f} GB' if size >= 1e9 else f'{size / 1e6:.3g} MB'
