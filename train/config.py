@@ -72,7 +72,9 @@ OPTIONS: dict[str, Option] = {
         'auto', 'where the decoded set lives; auto: on the device if it fits', ('auto', 'device', 'stream')
     ),
     'data.workers': Option(4, 'threads that read batches ahead of a streamed set', low=1),
-    'data.mean': Option((), 'subtracted from pixels in [0, 1], one a channel; empty: 0'),
+    'data.mean': Option(
+        (), 'subtracted from pixels in [0, 1], one a channel; empty: 0; auto: measured, as is data.std'
+    ),
     'data.std': Option((), 'then divided by, one a channel; empty: 1'),
     'data.augment.crop': Option(0, 'random crop after padding by so many pixels', low=0),
     'data.augment.crop_fill': Option('zero', 'what the padding holds', ('zero', 'reflect')),
@@ -122,6 +124,9 @@ OPTIONS: dict[str, Option] = {
     'stop.patience': Option(0, 'epochs without a better checkpoint.metric that end a run; 0: off', low=0),
 }
 
+# `data.mean` that asks for the mean and the deviation of the training images.
+AUTO = ('auto',)
+
 # Options of a model that follow from others.
 FROM_ELSEWHERE = {
     'image_shape': 'data.image_size and data.channels',
@@ -150,8 +155,11 @@ MUTABLE = (
 
 
 def defaults() -> ConfigDict:
-    """A config with every option at its default; a config file changes what its experiment needs."""
-    config = ConfigDict(convert_dict=True)
+    """A config with every option at its default; a config file changes what its experiment needs.
+
+    Types are checked by `validate`, which also takes 32 for (32,), from Python as from the command line.
+    """
+    config = ConfigDict(type_safe=False, convert_dict=True)
     for key, option in OPTIONS.items():
         _set(config, key, option.default)
     return config
@@ -316,16 +324,7 @@ def default_workdir(config: ConfigDict, name: str, argument: str = '') -> pathli
 def _check_together(config: ConfigDict) -> None:
     """Options that only make sense in company."""
     every(config.checkpoint.every)
-    for key in ('mean', 'std'):
-        if not all(type(value) in (int, float) and math.isfinite(value) for value in config.data[key]):
-            raise UserError(f'config.data.{key}: expected numbers, one a channel, got {config.data[key]}')
-    if len(config.data.mean) != len(config.data.std):
-        raise UserError(
-            f'config.data.std: expected as many values as data.mean, {len(config.data.mean)}, '
-            f'got {len(config.data.std)}'
-        )
-    if any(not value > 0 for value in config.data.std):
-        raise UserError(f'config.data.std: expected values above 0, got {config.data.std}')
+    _check_pixels(config.data)
     if config.schedule.warmup_epochs >= config.epochs:
         raise UserError(
             f'config.schedule.warmup_epochs: expected less than epochs, {config.epochs}, '
@@ -344,6 +343,22 @@ def _check_together(config: ConfigDict) -> None:
             raise UserError(f'config.optimizer.{key}: expected sgd beside it, got {config.optimizer.name}')
 
 
+def _check_pixels(data: ConfigDict) -> None:
+    """`mean` and `std` fit each other; with 'auto' both are measured, whatever `std` a config file has."""
+    if data.mean == AUTO:
+        data.std = ()
+        return
+    for key in ('mean', 'std'):
+        if not all(type(value) in (int, float) and math.isfinite(value) for value in data[key]):
+            raise UserError(f'config.data.{key}: expected numbers, one a channel, got {data[key]}')
+    if len(data.mean) != len(data.std):
+        raise UserError(
+            f'config.data.std: expected as many values as data.mean, {len(data.mean)}, got {len(data.std)}'
+        )
+    if any(not value > 0 for value in data.std):
+        raise UserError(f'config.data.std: expected values above 0, got {data.std}')
+
+
 def _frozen(value: Any) -> Any:
     """Lists as tuples, at every depth: JSON has no tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else copy.copy(value)
@@ -353,6 +368,6 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
     *parents, last = key.split('.')
     for parent in parents:
         if parent not in config:
-            config[parent] = ConfigDict()
+            config[parent] = ConfigDict(type_safe=False)
         config = config[parent]
     config[last] = value

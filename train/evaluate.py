@@ -23,6 +23,8 @@ def evaluate(
     """
     from train import data, experiment
     from train.checkpointing.checkpoints import Checkpoints, read_config
+    from train.data import describe
+    from train.data.locate import NotFound
     from train.experiment import Experiment
 
     workdir = pathlib.Path(workdir).expanduser()
@@ -37,8 +39,15 @@ def evaluate(
         raise UserError('--split: expected train or test; this run held out no validation images')
     checkpoints = Checkpoints(workdir, metric=config.checkpoint.metric, read_only=True)
     step = checkpoints.find(checkpoint)
+    try:
+        sets = data.load_splits(config.data, [split])
+    except NotFound as error:
+        raise UserError(f'{error.missing}; say where the images are with --data_dir DIR') from error
+    if (card := checkpoints.meta(step).card) is not None:
+        shape = (*card.preprocessing['size'], len(card.preprocessing['mean']))
+        describe.check_like(sets[split], card.preprocessing['class_names'], shape, f'checkpoint {step}')
     with experiment.precision(config):
-        exp = Experiment.create(config, data.load_splits(config.data, [split]))
+        exp = Experiment.create(config, sets)
         state = checkpoints.restore(exp.initial, step)
         scores = exp.evaluate(state, split)
         if config.optimizer.ema:

@@ -17,7 +17,7 @@ from flaxnets.interop import state_dicts
 from flaxnets.interop.model_card import ModelCard
 from train import data, metrics, optim, state, step
 from train.config import ConfigDict, model_options
-from train.data import augment, pipeline, stream
+from train.data import augment, pipeline, statistics, stream
 from train.data.cache import cache_folder
 from train.data.pipeline import Batch, OnDevice
 from train.data.stream import Stream
@@ -62,8 +62,9 @@ class Experiment:
 
     @classmethod
     def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':
-        """Builds everything for these decoded splits."""
+        """Builds everything for these decoded splits; its `config` has numbers for `data.mean=auto`."""
         cache_compilations(config)
+        config = statistics.resolved(config, splits)
         first = next(iter(splits.values()))
         devices = Devices.create(config.parallel, config.devices)
         devices.check(config.data.batch_size)
@@ -183,6 +184,7 @@ def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
 
 def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet) -> ModelCard:
     """What others need to know to use the weights of the config's `model`, without metrics."""
+    config = statistics.resolved(config, {images.split: images})
     height, width, channels = images.image_shape
     return ModelCard(
         architecture=config.model.name,

@@ -9,32 +9,42 @@ import jax
 import flaxnets
 from flaxnets.errors import UserError
 from train import config as options
+from train.data import describe
 from train.experiment import Experiment
 
 
 def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
     """The lines of the header, by their names: what is about to happen, where, and on what."""
-    config, images = exp.config, exp.sets['train']
+    config = exp.config
     ours = flaxnets.count_parameters(exp.model)
     published = flaxnets.count_parameters(exp.model, published=True)
-    sizes = ', '.join(f'{len(of_split):,} {split}' for split, of_split in exp.sets.items())
-    shape = 'x'.join(map(str, images.image_shape))
     lines = {
         'device': exp.devices.describe(),
         'model': config.model.name
         + ''.join(f' {key}={value}' for key, value in options.model_options(config).items()),
         'parameters': f'{ours:,}' + (f' ({published:,} published)' if published != ours else ''),
-        'data': f'{images.name}: {sizes} images, {shape}, {len(images.class_names)} classes',
+        **describe.facts(exp.sets),
         'placement': exp.placement,
+        'pixels': f'in [0, 1], less {_listed(config.data.mean or (0,))}, '
+        f'divided by {_listed(config.data.std or (1,))}',
         'training': f'{config.epochs} epochs of {exp.spe} steps, batch {config.data.batch_size}, '
         f'{config.optimizer.name} {config.optimizer.learning_rate:g}, {config.schedule.name} schedule',
     }
     if config.optimizer.accumulate > 1:
         lines['accumulate'] = accumulation(exp)
+    if exp.held_out == 'test':
+        lines['best epoch'] = (
+            'the best of the test images themselves, which flatters it; --config.data.validation=0.1 holds '
+            'images out to choose by'
+        )
     lines['workdir'] = workdir
     if config.deterministic:
         lines['deterministic'] = determinism(config)
     return lines
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ', '.join(f'{value:.4g}' for value in values)
 
 
 def accumulation(exp: Experiment) -> str:

@@ -44,10 +44,13 @@ def run(
     """
     config = options.validate(config)
     workdir = pathlib.Path(workdir or options.default_workdir(config, config.model.name)).expanduser()
+    if config.data.data_dir:  # so that evaluation finds the images from everywhere
+        config.data.data_dir = str(pathlib.Path(config.data.data_dir).expanduser().absolute())
     # A process first explains its own errors, such as too little memory, then those that follow from the
     # end of another process.
     with processes.explained(), faults.explained(config, workdir):
         resume.agree(workdir, config)
+        config = resume.with_measured(workdir, config)
         changes = resume.match(workdir, config)
         if (finished := summary.finished(workdir, config)) is not None:
             if processes.first():
@@ -69,6 +72,7 @@ def train(
     fingerprints = {split: images.fingerprint for split, images in sets.items()}
     processes.agree({f'the {split} images': fingerprint for split, fingerprint in fingerprints.items()})
     exp = Experiment.create(config, sets)
+    config = exp.config
     total = config.epochs * exp.spe
     metric = f'{exp.held_out}_{config.checkpoint.metric}'
     # Several processes must all do the same at the same step, whenever a signal reaches one of them.

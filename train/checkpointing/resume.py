@@ -25,6 +25,15 @@ def agree(workdir: pathlib.Path, config: options.ConfigDict) -> None:
     processes.agree(facts | versions())
 
 
+def with_measured(workdir: pathlib.Path, config: options.ConfigDict) -> options.ConfigDict:
+    """The config with the mean and deviation that the run in `workdir` measured, if it says 'auto'."""
+    if config.data.mean != options.AUTO or (earlier := read_config(workdir)) is None:
+        return config
+    config = config.copy_and_resolve_references()
+    config.data.mean, config.data.std = earlier.data.mean, earlier.data.std
+    return config
+
+
 def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
     """Raises a `UserError` if `config` would compute something else than the run in `workdir`.
 

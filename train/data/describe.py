@@ -1,9 +1,10 @@
 """What a run says of its images before it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from flaxnets.errors import UserError
 from train.data.imageset import ImageSet
 
 SHOWN = 12  # classes
@@ -31,6 +32,29 @@ def classes(sets: Mapping[str, ImageSet]) -> str:
         )
         each[SHOWN:] = [f'{rest.shape[1]} more with {ranges}']
     return f'{", ".join(each)} ({"+".join(sets)} images)'
+
+
+def check_like(images: ImageSet, class_names: Sequence[str], image_shape: Sequence[int], of: str) -> None:
+    """Raise UserError unless a model made for such classes and shape can be scored on these images.
+
+    Names that are only numbers, 0 and so on, say nothing: then the number of classes must be the same.
+    """
+    theirs, ours = tuple(class_names), images.class_names
+    unnamed = theirs == tuple(map(str, range(len(ours))))
+    for what, expected, got in (
+        ('classes', theirs, ours if not unnamed else theirs),
+        ('shape', tuple(image_shape), tuple(images.image_shape)),
+    ):
+        if expected != got:
+            raise UserError(
+                f'{images.name} {images.split}: expected the {what} of {of}, {_listed(expected)}, '
+                f'got {_listed(got)} from {images.origin or "memory"}'
+            )
+
+
+def _listed(values: Sequence) -> str:
+    shown = ', '.join(map(str, values[:SHOWN]))
+    return f'({shown}, ...: {len(values)} in all)' if len(values) > SHOWN else f'({shown})'
 
 
 def _ranges(counts: np.ndarray) -> list[tuple[int, int]]:
