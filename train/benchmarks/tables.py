@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from train.benchmarks import sample
-from train.runtime.memory import megabytes
+from train.memory import megabytes
 
 NAMES = {'device': 'device placement', 'stream': 'stream placement'}
 

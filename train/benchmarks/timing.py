@@ -36,8 +36,8 @@ def cores() -> int:
 
 def hardware() -> dict[str, Any]:
     """What the numbers were measured on, and how busy it was."""
+    from train import memory
     from train.checkpointing.meta import versions
-    from train.runtime import memory
 
     try:
         lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()

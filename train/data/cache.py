@@ -21,7 +21,7 @@ from flaxnets.errors import UserError
 from flaxnets.interop.atomic import replacing
 from train.data.imageset import ImageSet, checksum
 from train.data.sources.records import Records, check_labels, fitted, in_memory
-from train.runtime.memory import megabytes
+from train.memory import megabytes
 
 BLOCK = 2**22  # bytes written at a time
 FORMAT = 1  # raise it when what is stored for the same key changes

@@ -14,7 +14,7 @@ import numpy as np
 
 from train.data.imageset import ImageSet
 from train.data.pipeline import Batch, Feed
-from train.runtime.memory import megabytes
+from train.memory import megabytes
 
 # Batches on the device, or on their way to it, before the step that takes them.
 AHEAD = 2

@@ -23,8 +23,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flaxnets.errors import UserError
+from train import memory
 from train.distributed import processes
-from train.runtime import memory
 from train.state import TrainState
 
 AXIS = 'data'

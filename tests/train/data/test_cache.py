@@ -15,10 +15,9 @@ import tiny_sets
 from tiny_sets import config
 
 from flaxnets.errors import UserError
-from train import data
+from train import data, memory
 from train.data.cache import decoded_once
 from train.data.sources.records import Records
-from train.runtime import memory
 
 SHAPE = (50, 6, 5, 3)
 

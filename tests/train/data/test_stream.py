@@ -15,6 +15,7 @@ from flax import nnx
 
 import train
 from flaxnets.layers.dropout import Dropout
+from train import memory
 from train.checkpointing.checkpoints import Checkpoints
 from train.data import pipeline, stream
 from train.data.imageset import ImageSet
@@ -22,7 +23,6 @@ from train.data.pipeline import Resident
 from train.data.stream import HostBatches, Stream
 from train.distributed.runner import Runner
 from train.reporting import console
-from train.runtime import memory
 
 
 class Small(nnx.Module):

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from flaxnets.errors import UserError
+from train import memory
 from train.data.decode import fit
 from train.data.imageset import ImageSet
-from train.runtime import memory
 
 FETCH_AGAIN = 'delete it and fetch the data set again'
 
