@@ -1,4 +1,4 @@
-"""Seed 000's networks in `torch.nn`, under the published key names: see `networks.py`."""
+"""Document 000's networks in `torch.nn`, under the published key names: see `networks.py`."""
 
 import math
 from collections.abc import Sequence

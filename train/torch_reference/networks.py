@@ -42,7 +42,7 @@ class ConvBlock(nn.Module):
 
 
 class BlockCNN(nn.Module):
-    """Seed 001."""
+    """Document 001."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ExpertBlock(nn.Module):
 
 
 class ExpertCNN(nn.Module):
-    """Seed 002."""
+    """Document 002."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class ViTBlock(nn.Module):
 
 
 class ViT(nn.Module):
-    """Seed 003."""
+    """Document 003."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ def cosine_positions(count: int, width: int) -> Tensor:
 
 
 class ProfiledCNN(nn.Module):
-    """Seed 003; pruned: without the first convolution."""
+    """Document 003; pruned: without the first convolution."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class ProfiledCNN(nn.Module):
 
 
 class VGG16(nn.Module):
-    """torchvision's VGG16; pruned (seed 003): without the second convolution."""
+    """torchvision's VGG16; pruned (document 003): without the second convolution."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class VGG16(nn.Module):
 
 
 class MLP(nn.Module):
-    """Seed 004."""
+    """Document 004."""
 
     def __init__(self, num_classes: int, image_shape: Sequence[int], *, hidden: Sequence[int] = (50, 50)):
         super().__init__()
@@ -313,7 +313,7 @@ class MnistLayer(nn.Module):
 
 
 class MnistCNN(nn.Module):
-    """Seed 004: convolutions with pooling between them, plain or with `residual` layers after each."""
+    """Document 004: convolutions with pooling between them, plain or with `residual` layers after each."""
 
     def __init__(
         self,
