@@ -20,6 +20,7 @@ def digits(tmp_path: pathlib.Path, **changes: Any) -> options.ConfigDict:
     config.data.batch_size = 64
     config.optimizer.learning_rate = 0.01
     config.log.tensorboard = False
+    config.log.report = False
     config.parallel = 'single'  # the tests' process has several devices
     for key, value in changes.items():
         *parents, last = key.split('__')

@@ -96,6 +96,7 @@ def test_trains(name, tmp_path, monkeypatch):
     config.epochs = 1
     config.schedule.warmup_epochs = 0.0
     config.log.tensorboard = False
+    config.log.report = False
     config.parallel = 'single'
     summary = train.run(config, tmp_path / 'run')
     assert summary['steps'] == 2

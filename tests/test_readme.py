@@ -11,7 +11,7 @@ import runs
 import tiny_sets
 
 PAGES = sorted([*runs.ROOT.glob('*.md'), *runs.ROOT.glob('docs/*.md')])
-SHORT = ['epochs=1', 'data.limit=64', 'parallel=single', 'log.tensorboard=false']
+SHORT = ['epochs=1', 'data.limit=64', 'parallel=single', 'log.tensorboard=false', 'log.report=false']
 SHORT = [f'--config.{setting}' for setting in SHORT]
 # Commands that would take long or need what a test does not have, and what is run in their place.
 INSTEAD = {
@@ -77,6 +77,10 @@ def home(tmp_path_factory):
     tiny_sets.write_idx(tiny_sets.arrays((28, 28, 1)), path / 'tensorflow_datasets' / 'MNIST' / 'raw')
     train = [sys.executable, '-m', 'train', '--config', 'configs/mnist.py:exercise=1,digits', *SHORT]
     run([*train, '--workdir', 'runs/mine'], path)
+    for name in ('block_cnn/10', 'vit/learned-relu', 'profiled/vgg16', 'mnist/2', 'mnist/6b'):
+        place = path / 'runs' / 'reproduce' / f'{name}-seed0'
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path / 'runs' / 'mine')
     return path
 
 

@@ -120,6 +120,7 @@ OPTIONS: dict[str, Option] = {
     ),
     'log.every': Option(50, 'steps between progress updates', low=1),
     'log.tensorboard': Option(True, 'write TensorBoard events'),
+    'log.report': Option(True, 'write report/index.html with its pictures when the run ends'),
     'log.wandb': Option('', 'also log to this project of Weights & Biases; empty: not'),
     'stop.patience': Option(0, 'epochs without a better checkpoint.metric that end a run; 0: off', low=0),
 }

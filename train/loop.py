@@ -12,7 +12,7 @@ import numpy as np
 from flaxnets.errors import UserError
 from flaxnets.interop.atomic import write_json
 from train import config as options
-from train import data, experiment, header, summary
+from train import data, experiment, header, outcome, summary
 from train.checkpointing import resume
 from train.checkpointing.best import best_row, out_of_patience
 from train.checkpointing.checkpoints import Checkpoints
@@ -56,6 +56,8 @@ def run(
             if processes.first():
                 print(f'{workdir} is finished: {finished["epochs"]} epochs, {summary.score_line(finished)}')
                 print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
+                if (page := workdir / 'report' / 'index.html').exists():
+                    print(f'report      {page}')
             return finished
         handled = signals.signals() if stop is None else contextlib.nullcontext(stop)
         with experiment.precision(config), handled as stop:
@@ -192,6 +194,11 @@ def train(
         trained = duration(sum(row['seconds'] for row in meta.history))
         reporter.line(f'{summary.score_line(result)}, trained in {trained}')
         reporter.line(f'summary.json, metrics.jsonl, checkpoints/ and TensorBoard events in {workdir}')
+        if config.log.report:
+            with stop.interruptible(alone):
+                said = outcome.finish(exp, state, result, meta.history, workdir)
+            reporter.pictures(workdir / 'report', step)
+            reporter.line(said)
         return result
 
 

@@ -1,11 +1,25 @@
-"""How much memory the machine has left."""
+"""How much memory the machine has left, and how much this process has had."""
 
 import os
 import pathlib
+import resource
+import sys
 
 MEMINFO = pathlib.Path('/proc/meminfo')
+STATUS = pathlib.Path('/proc/self/status')
 # A container's limit and what it uses of it (control groups, version 2).
 CGROUP = pathlib.Path('/sys/fs/cgroup')
+
+
+def peak() -> int:
+    """The most bytes of memory that this process has had."""
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == 'darwin' else 1024 * most
+    # Linux's ru_maxrss counts what the process that started this one had.
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
 
 
 def available() -> int:

@@ -45,6 +45,31 @@ def write(
     return report.write(run, folder)
 
 
+def finish(
+    exp: Experiment,
+    state: TrainState,
+    summary: dict[str, Any],
+    history: list[dict[str, Any]],
+    workdir: pathlib.Path,
+) -> str:
+    """Writes the report of a run that has just ended and says in a line where it is, or why there is none."""
+    scores = ('accuracy', 'loss', 'top5_accuracy')
+    known = summary | {key: summary[f'test_{key}'] for key in scores if f'test_{key}' in summary}
+    try:
+        page = write(
+            exp,
+            state,
+            split='test',
+            scores=known,
+            history=history,
+            workdir=workdir,
+            folder=workdir / 'report',
+        )
+    except Exception as error:  # whatever it is: the run is finished, its checkpoints and scores are there
+        return f'no report: {type(error).__name__}: {" ".join(str(error).split())}'
+    return f'report      {page}'
+
+
 def initial(exp: Experiment) -> nnx.Module | None:
     """The model as it was before training; None where the run started from a file's weights."""
     if exp.config.init_from.path:

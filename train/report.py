@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
         from train.reporting import compare
 
         workdirs = expand(args.compare)
-        together = os.path.commonpath([path.resolve().parent for path in workdirs])
+        together = os.path.commonpath([path.absolute().parent for path in workdirs])
         folder = pathlib.Path(args.to) if args.to else pathlib.Path(together) / 'comparison'
         page = compare.write(workdirs, folder)
     else:

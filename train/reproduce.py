@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flaxnets.errors import UserError
-from train import cli
+from train import cli, provenance
 
 EXAMPLES = """examples:
   python -m train.reproduce vit --list
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, chosen: list[Any]) -> None:
     mine = runner.shard(jobs, args.shard)
     missing = [job for job in mine if not job.done(None if cut else folder)]
     today = datetime.date.today().isoformat()
-    short = check.Check(cut, today, records.commit(), records.hardware())
+    short = check.Check(cut, today, provenance.commit(), records.hardware())
 
     def finished(job: runner.Job, summary: dict[str, Any]) -> str:
         if cut:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flaxnets
+from train import provenance
 from train.checkpointing.best import best_row
 from train.checkpointing.checkpoints import Checkpoints
 from train.checkpointing.meta import versions
@@ -74,7 +75,10 @@ def create(
         'seconds_per_epoch': seconds,
         'training_seconds': sum(row['seconds'] for row in history),
         'images_per_second': len(exp.sets['train']) / max(seconds, 1e-9),
+        'peak_memory_bytes': exp.devices.peak_memory(),
         'devices': exp.devices.describe(),
+        'command': provenance.command(),
+        'commit': provenance.commit(),
         'versions': versions(),
     }
 

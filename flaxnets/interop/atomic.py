@@ -29,7 +29,7 @@ def replacing(path: pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.P
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a whole file or none."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding='utf-8')
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

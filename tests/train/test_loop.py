@@ -17,7 +17,7 @@ from train.reporting import console
 def rows(workdir):
     text = (workdir / 'metrics.jsonl').read_text()
     return [
-        {k: v for k, v in json.loads(line).items() if k not in console.TIMING_KEYS}
+        {k: v for k, v in json.loads(line).items() if k not in console.VARYING_KEYS}
         for line in text.splitlines()
     ]
 
@@ -53,7 +53,7 @@ def test_resuming_ends_with_the_same_bits(tmp_path):
     whole = train.run(runs.digits(tmp_path, epochs=3), tmp_path / 'whole')
     train.run(runs.digits(tmp_path, epochs=1), tmp_path / 'parts')
     parts = train.run(runs.digits(tmp_path, epochs=3), tmp_path / 'parts')
-    for key in console.TIMING_KEYS:
+    for key in console.VARYING_KEYS:
         whole.pop(key, None), parts.pop(key, None)
     assert parts == whole
     assert rows(tmp_path / 'parts') == rows(tmp_path / 'whole')

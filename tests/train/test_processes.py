@@ -113,7 +113,7 @@ def ends(started):
 
 def rows(workdir):
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in console.TIMING_KEYS} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in console.VARYING_KEYS} for line in lines]
 
 
 def test_two_processes_killed_stopped_and_resumed_are_one(tmp_path, environment):

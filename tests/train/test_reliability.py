@@ -62,7 +62,7 @@ def finish(process):
 
 def outcome(workdir):
     """(the last checkpoint's arrays, metrics.jsonl, summary), times apart."""
-    untimed = lambda row: {k: v for k, v in row.items() if k not in console.TIMING_KEYS}  # noqa: E731
+    untimed = lambda row: {k: v for k, v in row.items() if k not in console.VARYING_KEYS}  # noqa: E731
     rows = [untimed(json.loads(line)) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     summary = untimed(json.loads((workdir / 'summary.json').read_text()))
     checkpoints = Checkpoints(workdir, read_only=True)

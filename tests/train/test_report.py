@@ -1,11 +1,14 @@
 """Runs that end with a report, and reports of their checkpoints."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
+from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
 
 import train
 from train import cli, data, report
@@ -59,3 +62,38 @@ def test_the_command(finished, tmp_path, capsys):
     assert 'expected the folder of a run' in capsys.readouterr().err
     assert cli.guarded(report.main, ['report', '--compare', str(workdir), '--to', str(tmp_path / 'c')]) == 0
     assert str(tmp_path / 'c' / 'index.html') in capsys.readouterr().out
+
+
+def test_a_run_ends_with_the_line_that_names_its_report(tmp_path, capsys):
+    config = runs.digits(tmp_path, epochs=1, log__report=True, log__tensorboard=True)
+    train.run(config, tmp_path / 'run')
+    page = tmp_path / 'run' / 'report' / 'index.html'
+    assert capsys.readouterr().out.splitlines()[-1] == f'report      {page}'
+    assert page.exists()
+    train.run(config, tmp_path / 'run')  # finished: nothing is computed
+    assert capsys.readouterr().out.splitlines()[-1] == f'report      {page}'
+    (events,) = (tmp_path / 'run').glob('events.out.tfevents.*')
+    accumulator = event_accumulator.EventAccumulator(str(events))
+    accumulator.Reload()
+    pictures = {png.stem for png in page.parent.glob('*.png')}
+    assert set(accumulator.Tags()['images']) == {f'report/{stem}' for stem in pictures}
+    image = accumulator.Images('report/confusion')[0]
+    with Image.open(page.parent / 'confusion.png') as drawn:
+        assert (image.width, image.height) == drawn.size
+
+
+def test_a_report_that_fails_leaves_the_run_finished(tmp_path, capsys, monkeypatch):
+    def broken(*_):
+        raise MemoryError('too large')
+
+    monkeypatch.setattr(Experiment, 'predict', broken)
+    summary = train.run(runs.digits(tmp_path, epochs=1, log__report=True), tmp_path / 'run')
+    assert summary == json.loads((tmp_path / 'run' / 'summary.json').read_text())
+    assert capsys.readouterr().out.splitlines()[-1] == 'no report: MemoryError: too large'
+
+
+def test_a_summary_says_where_it_comes_from(finished):
+    _, summary, _ = finished
+    assert summary['command'].startswith('train.run(')
+    assert re.fullmatch(r'[0-9a-f]{40}(-changed)?|unknown', summary['commit'])
+    assert summary['peak_memory_bytes'] > 2**26

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from train import config as options
-from train import data
+from train import data, memory
 from train.data.pipeline import OnDevice, Resident
 from train.distributed.devices import Devices
 
@@ -34,7 +34,7 @@ def resident(settings: Any) -> dict[str, int]:
     for images in placed:  # on a CPU the set is the cache's memory map, which takes memory when it is read
         jax.block_until_ready(read(images.images))
     grown = in_use() - before
-    return {'images': sum(images.images.nbytes for images in placed), 'grown': grown, 'peak': peak()}
+    return {'images': sum(images.images.nbytes for images in placed), 'grown': grown, 'peak': memory.peak()}
 
 
 def decode(settings: Any) -> dict[str, int]:
@@ -42,7 +42,7 @@ def decode(settings: Any) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         settings.cache_dir = folder
         size = sum(s.images.nbytes for s in data.load_splits(settings, SPLITS).values())
-    return {'images': size, 'peak': peak()}
+    return {'images': size, 'peak': memory.peak()}
 
 
 def put(settings: Any) -> list[Resident]:
@@ -59,16 +59,6 @@ def in_use() -> int:
         return stats['bytes_in_use']
     pages = pathlib.Path('/proc/self/statm').read_text().split()[1]
     return int(pages) * resource.getpagesize()
-
-
-def peak() -> int:
-    """The most memory that the process ever had."""
-    try:
-        lines = pathlib.Path('/proc/self/status').read_text().splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux's ru_maxrss counts what the process that started this one had.
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
 
 
 if __name__ == '__main__':

@@ -109,6 +109,12 @@ class Devices:
         everyones = multihost_utils.process_allgather(np.float32(-1 if free is None else free))
         return int(least) if (least := everyones.min()) >= 0 else None
 
+    def peak_memory(self) -> int:
+        """The most bytes used so far: on a device of this process where it says so, else by the process."""
+        stats = [device.memory_stats() or {} for device in self.mesh.local_devices]
+        used = [one['peak_bytes_in_use'] for one in stats if 'peak_bytes_in_use' in one]
+        return max(used) if used else memory.peak()
+
     def replicate(self, tree: Any) -> Any:
         """`tree` whole on every device."""
         return jax.tree.map(lambda x: self._put(x, NamedSharding(self.mesh, WHOLE)), tree)

@@ -9,8 +9,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from train.reporting.logs import Logs
 
-# Keys whose values are times: all that may differ between two runs of the same config.
-TIMING_KEYS = ('seconds', 'images_per_second', 'seconds_per_epoch', 'training_seconds')
+# Times, memory and the command: all that may differ between two runs of the same config.
+VARYING_KEYS = (
+    'seconds',
+    'images_per_second',
+    'seconds_per_epoch',
+    'training_seconds',
+    'peak_memory_bytes',
+    'command',
+)
 
 
 class Reporter:
@@ -84,6 +91,11 @@ class Reporter:
         """Writes summary.json."""
         if not self.quiet:
             self.logs.summary(summary)
+
+    def pictures(self, folder: pathlib.Path, step: int) -> None:
+        """The report's pictures in `folder`, for TensorBoard."""
+        if not self.quiet:
+            self.logs.pictures(folder, step)
 
     def close(self) -> None:
         """Takes the progress bar away and closes the files."""

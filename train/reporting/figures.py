@@ -6,6 +6,7 @@ vision (after M. Okabe and K. Ito, "Color Universal Design", 2008), and lines di
 """
 
 import functools
+import html
 import io
 import pathlib
 import re
@@ -79,8 +80,11 @@ def figure(width: float = 4.8, height: float = 3.2, **grid: Any) -> tuple[Any, A
 
 
 @styled
-def svg(drawn: Any) -> str:
-    """The figure as an SVG element: text is text in the page's font, colours are the page's variables."""
+def svg(drawn: Any, title: str = '') -> str:
+    """The figure as an SVG element: text is text in the page's font, colours are the page's variables.
+
+    `title` is what a screen reader says.
+    """
     lay_out(drawn)
     buffer = io.StringIO()
     drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None}, transparent=True)
@@ -91,7 +95,8 @@ def svg(drawn: Any) -> str:
     for name, light in LIGHT.items():
         text = text.replace(light, f'var(--{name}, {light})')
     start, rest = text.split('>', 1)  # as wide as its place on the page; the viewBox keeps the shape
-    return re.sub(r' (width|height)="[^"]*"', '', start) + '>' + rest
+    start = re.sub(r' (width|height)="[^"]*"', '', start)
+    return f'{start} role="img" aria-label="{html.escape(title)}">{rest}'
 
 
 @styled

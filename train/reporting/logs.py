@@ -54,6 +54,13 @@ class Logs:
         for curves in self.curves:
             curves.add(values, step)
 
+    def pictures(self, folder: pathlib.Path, step: int) -> None:
+        """The PNG files of a folder, for TensorBoard."""
+        there = {f'report/{path.stem}': path.read_bytes() for path in sorted(folder.glob('*.png'))}
+        for curves in self.curves:
+            if isinstance(curves, Events):
+                curves.add_pictures(there, step)
+
     def summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json."""
         write_json(self.workdir / 'summary.json', summary)

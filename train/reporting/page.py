@@ -26,7 +26,7 @@ class Picture:
 
     def as_html(self) -> str:
         """The picture with its title and caption."""
-        shown = self.html or f'<div class="scroll">{svg(self.figure)}</div>'
+        shown = self.html or f'<div class="scroll">{svg(self.figure, self.title)}</div>'
         kind = 'picture wide' if self.wide else 'picture'
         natural = f'--natural:{72 * self.figure.get_size_inches()[0]:.0f}px'
         return (
@@ -63,7 +63,7 @@ class Cell:
 
 def page(title: str, subtitle: str, sections: Sequence[Section], *, notes: Sequence[str] = ()) -> str:
     """The whole page; `notes` are what could not be drawn."""
-    template = string.Template((FOLDER / 'page.html').read_text())
+    template = string.Template((FOLDER / 'page.html').read_text(encoding='utf-8'))
     links = ''.join(f'<a href="#{section.anchor}">{html.escape(section.title)}</a>' for section in sections)
     said = ''.join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return template.substitute(
@@ -74,8 +74,8 @@ def page(title: str, subtitle: str, sections: Sequence[Section], *, notes: Seque
         sections=''.join(section.as_html() for section in sections),
         light=variables(0),
         dark=variables(1),
-        style=(FOLDER / 'page.css').read_text(),
-        script=(FOLDER / 'page.js').read_text(),
+        style=(FOLDER / 'page.css').read_text(encoding='utf-8'),
+        script=(FOLDER / 'page.js').read_text(encoding='utf-8'),
     )
 
 

@@ -32,6 +32,8 @@ def write(run: Results, folder: pathlib.Path) -> pathlib.Path:
         drawn = [picture for drawing in drawings for picture in attempt(drawing, run, folder, notes)]
         if title == 'Classes':
             drawn.append(class_table(run))
+        if title == 'Training' and (reached := milestones(run.summary)):
+            drawn.append(page.facts(reached, 'Milestones'))
         if drawn:
             sections.append(Section(title, drawn))
     sections.append(reproduction(run))
@@ -101,6 +103,20 @@ def facts(run: Results) -> dict[str, Any]:
             found[name] = form.format(summary[key])
     if 'peak_memory_bytes' in summary:
         found['peak memory'] = f'{summary["peak_memory_bytes"] / 2**20:,.0f} MiB'
+    return found
+
+
+def milestones(summary: dict[str, Any]) -> dict[str, str]:
+    """The epochs that first reached an accuracy, and from which the loss only rose, as far as known."""
+    found = {
+        f'first epoch with {goal}%': str(epoch)
+        for goal, epoch in summary.get('epochs_to_accuracy', {}).items()
+        if epoch
+    }
+    if summary.get('overfitting_from_epoch'):
+        found['test loss only rises from epoch'] = str(summary['overfitting_from_epoch'])
+    if summary.get('stopped_by_patience'):
+        found['stopped early'] = f'no better epoch for {summary["stopped_by_patience"]}'
     return found
 
 

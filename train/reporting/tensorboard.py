@@ -41,6 +41,16 @@ class Events:
         event = self.event(wall_time=time.time(), step=step, summary=self.summary(value=points))
         self.file.write(self._framed(event))
 
+    def add_pictures(self, pictures: dict[str, bytes], step: int) -> None:
+        """Pictures by tag, each a PNG file's bytes."""
+        values = []
+        for tag, data in pictures.items():
+            width, height = struct.unpack_from('>II', data, 16)  # the first chunk of a PNG file says its size
+            image = self.summary.Image(width=width, height=height, colorspace=4, encoded_image_string=data)
+            values.append(self.summary.Value(tag=tag, image=image))
+        event = self.event(wall_time=time.time(), step=step, summary=self.summary(value=values))
+        self.file.write(self._framed(event))
+
     def close(self) -> None:
         """Ends the file."""
         self.file.close()

@@ -8,14 +8,12 @@ import datetime
 import functools
 import json
 import pathlib
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-import flaxnets
 from flaxnets import registry
 from flaxnets.errors import UserError
-from train import cli
+from train import cli, provenance
 from train import config as options
 from train.reproduction.suites import EXPERIMENTS, Experiment
 
@@ -85,7 +83,7 @@ def create(workdir: pathlib.Path, experiment: Experiment, note: str = '', **fact
     if 'golden' not in facts:
         facts['golden'] = golden_numbers(name, json.dumps(model), shape, len(summary['class_names']))
     if 'commit' not in facts:
-        facts['commit'] = commit()
+        facts['commit'] = provenance.commit()
     return record | facts
 
 
@@ -176,18 +174,6 @@ def hardware() -> dict[str, Any]:
 
     found = timing.hardware()
     return {key: found[key] for key in ('processor', 'cores')}
-
-
-def commit() -> str:
-    """The commit of the code that runs, `-changed` after it where files differ from it."""
-    root = pathlib.Path(flaxnets.__file__).parent
-    run = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, check=True)
-    try:
-        head = run(['git', 'rev-parse', 'HEAD']).stdout.strip()
-        changed = run(['git', 'status', '--porcelain', '--', '.', '../train', '../configs']).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return head + ('-changed' if changed else '')
 
 
 def _short(value: float) -> float:

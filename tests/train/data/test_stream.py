@@ -52,7 +52,7 @@ def small(config):
 def left_behind(workdir):
     """(rows of metrics.jsonl without their times, the state at the end)."""
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    rows = [{k: v for k, v in json.loads(line).items() if k not in console.TIMING_KEYS} for line in lines]
+    rows = [{k: v for k, v in json.loads(line).items() if k not in console.VARYING_KEYS} for line in lines]
     checkpoints = Checkpoints(workdir, read_only=True)
     state = checkpoints.manager.restore(checkpoints.find('last'))['state']
     checkpoints.close()
