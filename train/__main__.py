@@ -2,7 +2,10 @@
 
 import sys
 
-from train import cli
+from train.runtime import signals
 
 if __name__ == '__main__':
-    sys.exit(cli.main(sys.argv))
+    signals.before_start()
+    from train import cli  # JAX takes a second to import
+
+    signals.leave(cli.main(sys.argv))

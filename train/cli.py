@@ -1,10 +1,10 @@
 """From the command line to a checked config, and from a user's mistake to one line."""
 
 import argparse
+import logging
 import os
 import pathlib
 import re
-import shlex
 import signal
 import sys
 import traceback
@@ -18,16 +18,18 @@ from flaxnets import registry
 from flaxnets.errors import UserError
 from train import config as options
 from train.distributed import processes
-from train.runtime import allocator, signals
+from train.runtime import allocator, signals, streams
 from train.runtime.causes import causes
+from train.workdir import default_workdir
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
   python -m train --config FILE[:VARIATION] [--workdir DIR] [--config.KEY=VALUE ...]
 
-  --config   a file of configs/, with a variation such as :digits or :digits,layers=4
-  --workdir  where everything goes (default: runs/<config>-<variation>-<hash>)
-  --options  list every --config.KEY with its default and meaning
+  --config    a file of configs/, with a variation such as :digits or :digits,layers=4
+  --workdir   where everything goes (default: runs/<config>-<variation>-<hash>)
+  --continue  the workdir of a run, to go on with its own config
+  --options   list every --config.KEY with its default and meaning
 
   --coordinator HOST:PORT --processes N --process_id I   one of N processes that train together; SLURM's
              and Open MPI's tasks need none of them. --processes 0: JAX finds out itself (TPU pods)
@@ -35,13 +37,15 @@ USAGE = """Train an image classifier; run the same command again to resume.
 
   python -m train --config configs/branching_attn.py:digits
   python -m train --config configs/branching_attn.py --config.epochs=5 --config.data.data_dir=~/data
+  python -m train --continue runs/mine --config.epochs=20
 
-Then: python -m train.evaluate --workdir DIR
+Then: python -m train.evaluate --workdir DIR; python -m train.runs lists all runs
 """
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs `python -m train`; returns its exit code."""
+    streams.keep()
     if {'-h', '--help', '-help'} & set(argv):
         print(USAGE, end='')
         return 0
@@ -90,9 +94,10 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
 
     A signal ends it with 128 and its number, as shells count: 143 for SIGTERM, 130 for Ctrl-C.
     """
+    streams.keep()
     allocator.keep_memory()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f'warning: {_line(message)}', file=sys.stderr)
+        warnings.showwarning = _show_warning
         try:
             command(argv)
         except UserError as error:
@@ -103,8 +108,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
             print(f'error: {where}{_line(error.strerror or error)}', file=sys.stderr)
             return 2
         except signals.Stopped as stopped:
-            again = shlex.join(['python', '-m', _module(), *argv[1:]])
-            print(f'stopped by {stopped}\nTo continue: {again}', file=sys.stderr)
+            print(f'stopped by {stopped}\nTo continue: {signals.command()}', file=sys.stderr)
             return 128 + stopped.signum
         except KeyboardInterrupt:
             signals.end_process(signal.SIGINT, 'stopped at once')
@@ -115,39 +119,126 @@ def _line(message: object) -> str:
     return ' '.join(str(message).split())
 
 
-def _module() -> str:
-    """The name under which `python -m` started this program."""
-    spec = getattr(sys.modules['__main__'], '__spec__', None)
-    return spec.name.removesuffix('.__main__') if spec else 'train'
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f'warning: {_line(message)}', file=sys.stderr)
 
 
 def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
     """The checked config and the workdir that the flags name."""
-    argv = _config_first([re.sub(r'^-(?=config|workdir)', '--', arg) for arg in argv])
+    argv = _config_first([re.sub(r'^-(?=config|workdir|continue)', '--', arg) for arg in argv])
     parser = flags.FlagValues()
-    flag = config_flags.DEFINE_config_file(
-        'config', None, 'config file', parser, lock_config=False, accept_new_attributes=True, sys_argv=argv
-    )
+    argv, again = _continued(argv)
+    if again is None:
+        flag = config_flags.DEFINE_config_file(
+            'config',
+            None,
+            'config file',
+            parser,
+            lock_config=False,
+            accept_new_attributes=True,
+            sys_argv=argv,
+        )
+    else:
+        flag = config_flags.DEFINE_config_dict(
+            'config', _config_of(again), 'config', parser, lock_config=False, accept_new_attributes=True,
+            sys_argv=argv,
+        )  # fmt: skip
     workdir = flags.DEFINE_string('workdir', None, 'output folder', parser)
+    logging.getLogger('absl').setLevel(logging.ERROR)  # it warns of what we explain
     try:
         rest = parser(argv)
     except Exception as error:
+        if 'NoneType' in str(error) and again is None:
+            raise _no_config(_config_file(argv)[0]) from error
         raise UserError(_explained(error, argv)) from error
     if rest[1:]:
         raise UserError(
             f'command line: {rest[1]!r} is not expected; options are --config.KEY=VALUE. See --help'
         )
+    if workdir.value == '':
+        raise UserError('--workdir: expected a folder, got an empty name')
+    if again is not None:
+        if workdir.value is not None:
+            raise UserError('--continue: expected no --workdir beside it; it names the workdir itself')
+        return options.validate(flag.value), again
+    path, argument = _config_file(argv)
     if flag.value is None:
-        raise UserError('--config: expected a config file, such as --config configs/branching_attn.py:digits')
-    path, _, argument = parser['config'].config_filename.partition(':')
-    if not pathlib.Path(path).is_file():
-        known = sorted(str(p) for p in pathlib.Path('configs').glob('*.py'))
-        near = registry.near(path, known) if known else 'Run from the checkout, where configs/ lies.'
-        raise UserError(f'--config: there is no file {path}. {near}')
-    config = options.validate(flag.value)
+        raise _no_config(path)
+    try:
+        config = options.validate(flag.value)
+    except UserError as error:
+        raise UserError(_located(str(error), path, argv)) from error
     if workdir.value is not None:
         return config, pathlib.Path(workdir.value)
-    return config, options.default_workdir(config, pathlib.Path(path).stem, argument)
+    return config, default_workdir(config, path.stem, argument)
+
+
+def _continued(argv: list[str]) -> tuple[list[str], pathlib.Path | None]:
+    """The other flags, and the folder that `--continue` names."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument('--continue', dest='folder')
+    try:
+        found, rest = parser.parse_known_args(argv[1:])
+    except argparse.ArgumentError as error:
+        raise UserError(f'--continue: expected the workdir of a run: {error.message}') from error
+    if found.folder is None:
+        return argv, None
+    if any(arg.partition('=')[0] == '--config' for arg in rest):
+        raise UserError(
+            '--continue: expected no --config beside it, but --config.KEY=VALUE; the run has its own'
+        )
+    return [argv[0], *rest], pathlib.Path(found.folder).expanduser()
+
+
+def _config_of(workdir: pathlib.Path) -> options.ConfigDict:
+    """The config of the run in `workdir`."""
+    from train.checkpointing.checkpoints import read_config
+
+    config = read_config(workdir)
+    if config is None:
+        raise UserError(
+            f'--continue: expected the folder of a run, but {workdir} does not exist or is not one'
+        )
+    return config
+
+
+def _config_file(argv: Sequence[str]) -> tuple[pathlib.Path, str]:
+    """The config file that the flags name first, and its argument."""
+    first = [*argv, '', ''][1:3]
+    name, _, argument = (first[0].removeprefix('--config=') if '=' in first[0] else first[1]).partition(':')
+    if not first[0].startswith('--config') or not name:
+        raise UserError('--config: expected a config file, such as --config configs/branching_attn.py:digits')
+    if not pathlib.Path(name).is_file():
+        known = sorted(str(p) for p in pathlib.Path('configs').glob('*.py'))
+        near = registry.near(name, known) if known else 'Run from the checkout, where configs/ lies.'
+        raise UserError(f'--config: there is no file {name}. {near}')
+    return pathlib.Path(name), argument
+
+
+def _no_config(path: pathlib.Path) -> UserError:
+    """What to say where a config file has no get_config, or one without `return`."""
+    line = _line_of(path, r'def get_config')
+    where = path if line is None else f'{path}:{line}'
+    return UserError(
+        f'{where}: expected a function get_config that returns a config, such as train.config.defaults() '
+        f'with changes; got {"none" if line is None else "one that returns None"}'
+    )
+
+
+def _line_of(path: pathlib.Path, pattern: str) -> int | None:
+    """The number of the last line in which the pattern is found."""
+    lines = path.read_text(errors='replace').splitlines()
+    return max((n for n, line in enumerate(lines, 1) if re.search(pattern, line)), default=None)
+
+
+def _located(message: str, path: pathlib.Path, argv: Sequence[str]) -> str:
+    """The message with the line of the config file that sets its key, unless the command line does."""
+    found = re.match(r'config\.([\w.]+):', message)
+    if found is None or any(arg.partition('=')[0] == f'--config.{found[1]}' for arg in argv):
+        return message
+    name = re.escape(found[1].rpartition('.')[2])
+    line = _line_of(path, rf'\b{name}\b[\'"]?\]?\s*[=:](?!=)')
+    return message if line is None else f'{path}:{line}: {message}'
 
 
 def _config_first(argv: list[str]) -> list[str]:
@@ -167,8 +258,11 @@ def _explained(error: BaseException, argv: Sequence[str]) -> str:
         if isinstance(cause, UserError) and 'Traceback' not in str(cause):
             return str(cause)
     if isinstance(error, flags.UnrecognizedFlagError):
-        near = registry.near(error.flagname, ['config', 'workdir', 'help', 'options', *PROCESS_FLAGS])
-        return f'--{error.flagname}: there is no such option. {near} Settings are --config.KEY=VALUE'
+        name = error.flagname
+        settings = [f'--config.{key}' for key in options.OPTIONS if key.rpartition('.')[2] == name]
+        known = ['config', 'workdir', 'continue', 'help', 'options', *PROCESS_FLAGS]
+        near = f'Did you mean {" or ".join(settings)}?' if settings else registry.near(name, known)
+        return f'--{name}: there is no such option. {near} Settings are --config.KEY=VALUE'
     override = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL)
     if override:
         key, value = override.groups()

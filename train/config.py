@@ -6,10 +6,7 @@ command line or Python alike, and fills in what is missing.
 
 import copy
 import dataclasses
-import hashlib
-import json
 import math
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +33,9 @@ class Option:
             return 'one of ' + ', '.join(map(str, self.choices))
         limits = [f'at least {self.low:g}'] if self.low is not None else []
         limits += [f'at most {self.high:g}'] if self.high is not None else []
-        return ' '.join([type(self.default).__name__, ' and '.join(limits)]).strip()
+        kind = type(self.default).__name__
+        kind = 'finite number' if kind == 'float' else kind
+        return ' '.join([kind, ' and '.join(limits)]).strip()
 
 
 OPTIONS: dict[str, Option] = {
@@ -246,8 +245,10 @@ def check(key: str, value: Any, option: Option) -> Any:
     if correct and option.choices:
         correct = value in option.choices
     if correct and isinstance(value, (int, float)):
-        correct = (option.low is None or value >= option.low) and (
-            option.high is None or value <= option.high
+        correct = (
+            math.isfinite(value)
+            and (option.low is None or value >= option.low)
+            and (option.high is None or value <= option.high)
         )
     if not correct:
         hint = f' {registry.near(value, option.choices)}' if option.choices and isinstance(value, str) else ''
@@ -262,7 +263,8 @@ def check_model_option(key: str, value: Any, declared: Declared) -> Any:
         value = (value,)
     if isinstance(declared.default, float) and type(value) is int:
         value = float(value)
-    if not declared.admits(value):
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if infinite or not declared.admits(value):
         hint = (
             f' {registry.near(value, declared.choices)}'
             if isinstance(value, str) and declared.choices
@@ -314,18 +316,12 @@ def model_options(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.items() if key != 'name'}
 
 
-def default_workdir(config: ConfigDict, name: str, argument: str = '') -> pathlib.Path:
-    """`runs/<config>-<variation>-<short hash>`: the same command finds its own run again."""
-    resolved = json.dumps(flatten(config), sort_keys=True)
-    short = hashlib.sha256(resolved.encode()).hexdigest()[:8]
-    words = [name, *(word for word in argument.replace('=', '').split(',') if word), short]
-    return pathlib.Path('runs') / '-'.join(words)
-
-
 def _check_together(config: ConfigDict) -> None:
     """Options that only make sense in company."""
     every(config.checkpoint.every)
     _check_pixels(config.data)
+    if not config.schedule.decay_epochs:
+        raise UserError('config.schedule.decay_epochs: expected more than 0, got 0')
     if config.schedule.warmup_epochs >= config.epochs:
         raise UserError(
             f'config.schedule.warmup_epochs: expected less than epochs, {config.epochs}, '

@@ -23,6 +23,7 @@ from train.data.pipeline import Batch, OnDevice
 from train.data.stream import Stream
 from train.distributed.devices import Devices
 from train.distributed.runner import Runner
+from train.runtime import compilations
 
 
 @contextlib.contextmanager
@@ -33,15 +34,6 @@ def precision(config: ConfigDict) -> Iterator[None]:
             yield
     else:
         yield
-
-
-def cache_compilations(config: ConfigDict) -> None:
-    """Keeps compiled programs beside the decoded images, so that the next start does not compile again;
-    JAX_COMPILATION_CACHE_DIR, where set, decides instead."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update('jax_compilation_cache_dir', str(cache_folder(config.data.cache_dir) / 'xla'))
-        jax.config.update('jax_compilation_cache_max_size', 2**30)
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 @dataclasses.dataclass
@@ -63,7 +55,7 @@ class Experiment:
     @classmethod
     def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':
         """Builds everything for these decoded splits; its `config` has numbers for `data.mean=auto`."""
-        cache_compilations(config)
+        compilations.keep(cache_folder(config.data.cache_dir) / 'xla')
         config = statistics.resolved(config, splits)
         first = next(iter(splits.values()))
         devices = Devices.create(config.parallel, config.devices)

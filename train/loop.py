@@ -28,6 +28,7 @@ from train.reporting.console import Reporter, duration
 from train.runtime import faults, signals
 from train.runtime.signals import Stop, Stopped
 from train.state import TrainState
+from train.workdir import default_workdir
 
 
 def run(
@@ -43,7 +44,7 @@ def run(
         Stopped: a signal came; the state is saved.
     """
     config = options.validate(config)
-    workdir = pathlib.Path(workdir or options.default_workdir(config, config.model.name)).expanduser()
+    workdir = pathlib.Path(workdir or default_workdir(config, config.model.name)).expanduser()
     if config.data.data_dir:  # so that evaluation finds the images from everywhere
         config.data.data_dir = str(pathlib.Path(config.data.data_dir).expanduser().absolute())
     # A process first explains its own errors, such as too little memory, then those that follow from the
@@ -74,6 +75,11 @@ def train(
     fingerprints = {split: images.fingerprint for split, images in sets.items()}
     processes.agree({f'the {split} images': fingerprint for split, fingerprint in fingerprints.items()})
     exp = Experiment.create(config, sets)
+    if config.optimizer.accumulate > exp.spe:
+        raise UserError(
+            f'config.optimizer.accumulate: expected at most the {exp.spe} batches of an epoch, '
+            f'got {config.optimizer.accumulate}'
+        )
     config = exp.config
     total = config.epochs * exp.spe
     metric = f'{exp.held_out}_{config.checkpoint.metric}'
@@ -85,8 +91,6 @@ def train(
         lock = stack.enter_context(WorkdirLock(workdir, first=processes.first()))
         checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, metric=config.checkpoint.metric)
         stack.enter_context(closing(checkpoints))
-        if processes.first():
-            write_json(workdir / 'config.json', config.to_dict())
         reporter = Reporter(workdir, config, quiet=not processes.first())
         stack.enter_context(closing(reporter))
         reporter.facts(**header.facts(exp, workdir))
@@ -95,6 +99,10 @@ def train(
         card = experiment.model_card(config, exp.model, sets['train'])
         meta = Meta(config=config.to_dict(), card=card, data=fingerprints)
         state, step, meta, lines = resume.start(checkpoints, config, sets, exp.model, exp.initial, meta)
+        resume.check_epochs(workdir, config, meta, step, exp.spe)
+        begin = step
+        if processes.first():
+            write_json(workdir / 'config.json', config.to_dict())
         for line in [*changes, *lines]:
             reporter.line(line)
         if step:
@@ -125,7 +133,10 @@ def train(
             """Ends the run, whose state has been saved, because of a signal."""
             checkpoints.wait()
             processes.wait()  # the first one commits what all have written; none may end before
-            raise Stopped(stop.signum, f': saved at step {step} of {total} in {workdir}')
+            where = (
+                f'saved at step {step} of {total} in {workdir}' if step else 'there is nothing to save yet'
+            )
+            raise Stopped(stop.signum, f': {where}')
 
         stack.enter_context(stop.interruptible(False))
         for epoch in range(meta.epoch(step, exp.spe), config.epochs):
@@ -140,9 +151,12 @@ def train(
             pace.start()
             while step < end:
                 until = min(end, pace.next(step), policy.next(step))
-                # While nothing is unsaved a signal need not wait: the first chunk compiles for long.
-                with stop.interruptible(alone and step == policy.step):
-                    state, metrics = exp.runner.train(state, feed, until - step)
+                try:
+                    # The first chunk compiles for long, and nothing is unsaved: a signal need not wait.
+                    with stop.interruptible(alone and step == begin):
+                        state, metrics = exp.runner.train(state, feed, until - step)
+                except Stopped:
+                    leave()
                 if unread is not None:
                     read(*unread)
                 unread, step = (step, metrics), until
@@ -160,7 +174,7 @@ def train(
             row = {'epoch': epoch + 1, 'step': step} | meta.sums.row()
             row['learning_rate'] = float(exp.schedule(step - 1))
             try:
-                with stop.interruptible(alone):
+                with stop.interruptible(alone, unsaved=True):
                     scores, columns = evaluate(exp, state)
             except Stopped:
                 save()
@@ -183,8 +197,11 @@ def train(
                 leave()
 
         # Finish.
-        with stop.interruptible(alone):
-            result = summary.create(exp, checkpoints, state, meta.history, scores)
+        try:
+            with stop.interruptible(alone):
+                result = summary.create(exp, checkpoints, state, meta.history, scores)
+        except Stopped:
+            leave()
         reporter.summary(result)
         if result['stopped_by_patience']:
             reporter.line(

@@ -1,6 +1,5 @@
 """What a finished run says: summary.json and the last lines printed."""
 
-import json
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -8,26 +7,38 @@ from typing import Any
 
 import flaxnets
 from train import provenance
+from train.checkpointing import resume
 from train.checkpointing.best import best_row
 from train.checkpointing.checkpoints import Checkpoints
 from train.checkpointing.meta import versions
 from train.config import ConfigDict
 from train.experiment import Experiment
 from train.state import TrainState
+from train.workdir import read_json
+
 
 # Percent; `milestones` says when each was reached.
 ACCURACIES = (50, 60, 70, 80, 90, 95, 98, 99)
 
 
+def read(workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of the run in `workdir`; empty where it has none, or a damaged one."""
+    summary = read_json(workdir / 'summary.json')
+    numbers = ('epochs', 'test_accuracy', 'test_loss', 'macro_f1')
+    return summary if all(type(summary.get(key)) in (int, float) for key in numbers) else {}
+
+
 def finished(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any] | None:
-    """The summary of a run that has made all its epochs, or was ended by `stop.patience`; else None."""
-    path = workdir / 'summary.json'
-    try:
-        summary = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
+    """The summary of a run that has made all its epochs, or was ended by `stop.patience`; else None.
+
+    Raises:
+        UserError: the run has made more epochs than the config has.
+    """
+    summary = read(workdir)
+    if summary and summary['epochs'] > config.epochs:
+        raise resume.too_few_epochs(workdir, config, summary['epochs'])
     stopped = summary.get('stopped_by_patience') == config.stop.patience > 0
-    return summary if summary['epochs'] == config.epochs or stopped else None
+    return summary if summary and (summary['epochs'] == config.epochs or stopped) else None
 
 
 def create(

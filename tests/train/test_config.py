@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 
@@ -11,6 +12,14 @@ from train import config as options
 
 CONFIG = 'configs/branching_attn.py'
 ROOT = pathlib.Path(__file__).parents[2]
+
+
+MINE = """from train import config
+def get_config():
+    c = config.defaults()
+    {}
+    return c
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +92,15 @@ def test_scalars_stand_for_tuples_and_integers_for_floats():
         (['--config.schedule.warmup_epochs=100'], 'expected less than epochs, 100, got 100'),
         (['--confg=3'], '--confg: there is no such option. Did you mean config?'),
         (['stray'], "'stray' is not expected"),
+        (['--workdir', ''], '--workdir: expected a folder, got an empty name'),
+        (
+            ['--config.optimizer.learning_rate=inf'],
+            'learning_rate: expected finite number at least 0, got inf',
+        ),
+        (['--config.data.augment.brightness=inf'], 'brightness: expected finite number at least 0, got inf'),
+        (['--config.schedule.decay_epochs=0'], 'decay_epochs: expected more than 0, got 0'),
+        (['--epochs=1'], 'Did you mean --config.epochs?'),
+        (['--continue', 'runs/x'], '--continue: expected no --config beside it'),
     ],
 )
 def test_mistakes_are_one_line(args, expected, capsys):
@@ -117,7 +135,7 @@ def test_no_config(capsys):
 
 
 def test_a_bug_in_a_config_file_is_named_by_line(tmp_path, capsys):
-    path = tmp_path / 'mine.py'
+    path = tmp_path / 'bug.py'
     path.write_text('def get_config():\n    return undefined_name\n')
     assert cli.main(['train', '--config', str(path)]) == 2
     error = capsys.readouterr().err
@@ -125,10 +143,54 @@ def test_a_bug_in_a_config_file_is_named_by_line(tmp_path, capsys):
     assert f'{path}:2: NameError' in error
 
 
+@pytest.mark.parametrize(
+    ('text', 'args', 'expected'),
+    [
+        ('x = 1', [], 'mine.py: expected a function get_config'),
+        (
+            'x = 1\n\ndef get_config():\n    pass',
+            [],
+            'mine.py:3: expected a function get_config that returns',
+        ),
+        ('def get_config():\n    pass', ['--config.epochs=3'], 'mine.py:1: expected a function get_config'),
+        (
+            MINE.format('c.optimizer.learning_rat = 1'),
+            [],
+            'mine.py:4: config.optimizer.learning_rat: there is no',
+        ),
+        (MINE.format('c["epochs"] = "x"'), [], "mine.py:4: config.epochs: expected int at least 1, got 'x'"),
+        (MINE.format('c.epochs = 1'), ['--config.epochs=0'], 'error: config.epochs: expected int'),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_named_by_line(text, args, expected, tmp_path, capsys, monkeypatch):
+    # ml_collections gives every config file's module the same name; a program reads only one.
+    for name in [name for name, module in sys.modules.items() if 'get_config' in vars(module)]:
+        monkeypatch.delitem(sys.modules, name)
+    path = tmp_path / 'mine.py'
+    path.write_text(text)
+    assert cli.main(['train', '--config', str(path), *args]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert expected in error
+
+
+def test_continue_reads_the_runs_own_config(tmp_path, capsys):
+    config, _ = parse('--config', f'{CONFIG}:digits,layers=4')
+    (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
+    again, workdir = parse('--continue', str(tmp_path), '--config.epochs=7')
+    assert workdir == tmp_path
+    assert (again.epochs, again.model.num_layers, again.data.image_size) == (7, 4, config.data.image_size)
+    assert cli.main(['train', f'--continue={tmp_path / "x"}']) == 2
+    assert cli.main(['train', '--continue']) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert 'expected the folder of a run' in first
+    assert 'expected the workdir of a run' in second
+
+
 def test_help_is_short_and_options_are_all(capsys):
     assert cli.main(['train', '--help']) == 0
     help_text = capsys.readouterr().out
-    assert len(help_text.splitlines()) < 25
+    assert len(help_text.splitlines()) < 28
     assert cli.main(['train', '--options']) == 0
     listed = capsys.readouterr().out
     assert all(f'--config.{key}=' in listed for key in options.OPTIONS)
@@ -140,6 +202,12 @@ def test_from_python_and_through_json():
     checked = options.validate(config)
     assert options.validate(json.loads(json.dumps(checked.to_dict()))).to_dict() == checked.to_dict()
     assert options.validate({'epochs': 3}).epochs == 3
+    config.data.image_size, config.optimizer.learning_rate, config.data.classes = 32, 1, ['cat', 'dog']
+    checked = options.validate(config)
+    assert (checked.data.image_size, checked.data.classes) == ((32,), ('cat', 'dog'))
+    config.epochs = '3'
+    with pytest.raises(UserError, match=r"config\.epochs: expected int at least 1, got '3'"):
+        options.validate(config)
     with pytest.raises(UserError, match=r'config\.epochs: expected int at least 1, got True'):
         options.validate({'epochs': True})
 

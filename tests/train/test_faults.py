@@ -242,10 +242,15 @@ def test_chunks_leave_no_trace(whole, shared, tmp_path, monkeypatch):
     assert_same(tmp_path, whole)
 
 
-@pytest.mark.parametrize('moment', ['a step', 'evaluation', 'the last evaluation'])
+@pytest.mark.parametrize(
+    'moment', ['the first step', 'a step', 'right after a save', 'evaluation', 'the last evaluation']
+)
 def test_a_signal_at_any_moment(moment, whole, shared, tmp_path, monkeypatch):
+    every = '1 step' if moment == 'right after a save' else '1 epoch'
     owner, name, count = {
+        'the first step': (Runner, 'train', 1),
         'a step': (Runner, 'train', 6),
+        'right after a save': (Runner, 'train', 7),
         'evaluation': (experiment.Experiment, 'evaluate', 2),
         'the last evaluation': (experiment.Experiment, 'evaluate', 3),
     }[moment]
@@ -260,8 +265,9 @@ def test_a_signal_at_any_moment(moment, whole, shared, tmp_path, monkeypatch):
     monkeypatch.setattr(owner, name, signalled)
     monkeypatch.setattr(pace, 'CHUNK_SECONDS', 0.0)
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match=r'SIGTERM: saved at step \d+ of 12'):
-        train.run(config(shared), tmp_path)
+    where = r'saved at step \d+ of 12 in' if count > 1 else 'there is nothing to save yet'
+    with pytest.raises(Stopped, match=f'SIGTERM: {where}'):
+        train.run(config(shared, checkpoint__every=every), tmp_path)
     assert signal.getsignal(signal.SIGTERM) is handler
     train.run(config(shared), tmp_path)
     assert_same(tmp_path, whole)
@@ -415,6 +421,8 @@ def test_system_errors_are_explained_however_deep_they_lie(number):
     text = ValueError(f'UNKNOWN: writing "/mnt/run/x": [OS error {number}: {os.strerror(number)}]')
     if number != errno.EMFILE:
         assert faults.REMEDIES[number] in faults.system(text)
+    text = f'Error writing "params/kernel/0.0" and /kernel/0.0: [OS error {errno.ENOSPC}: No space left]'
+    assert faults.system(ValueError(text)) == faults.REMEDIES[errno.ENOSPC]
     assert faults.system(ValueError('a bug')) == ''
     assert faults.out_of_memory(ValueError('a bug'), None) == ''
 

@@ -157,7 +157,7 @@ def test_signals_save_and_say_how_to_continue(command, environment):
     saved = committed(workdir / 'checkpoints')[-1]
     assert f'saved at step {saved} of ' in errors
     assert 'Traceback' not in errors
-    again = errors.splitlines()[-1].removeprefix('To continue: python ')
+    again = errors.splitlines()[-1].removeprefix(f'To continue: {sys.executable} ')
     done = epochs(workdir)
 
     second = start(shlex.split(again), environment)

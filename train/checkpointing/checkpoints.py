@@ -21,6 +21,7 @@ from train.checkpointing.best import best_step, score
 from train.checkpointing.meta import Meta
 from train.distributed import processes
 from train.state import TrainState
+from train.workdir import read_json
 
 
 class Checkpoints:
@@ -162,10 +163,9 @@ def read_config(workdir: pathlib.Path) -> options.ConfigDict | None:
 
     None where there is neither. It is checked like any other config.
     """
-    try:
-        return options.validate(json.loads((workdir / 'config.json').read_text()))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        pass
+    config = read_json(workdir / 'config.json')
+    if isinstance(config.get('model'), dict):  # anything else is not a config of ours
+        return options.validate(config)
     for step in reversed(committed(workdir / 'checkpoints')):
         folder = workdir / 'checkpoints' / str(step)
         if not manifest.damage(folder):

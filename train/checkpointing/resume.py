@@ -65,6 +65,28 @@ def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
     return lines
 
 
+def too_few_epochs(workdir: pathlib.Path, config: options.ConfigDict, done: int) -> UserError:
+    """What to say when a run has come further than `config.epochs`."""
+    return UserError(
+        f'config.epochs: expected at least {done}, as far as the run in {workdir} has come, '
+        f'got {config.epochs}; choose another --workdir, or evaluate an earlier checkpoint'
+    )
+
+
+def check_epochs(
+    workdir: pathlib.Path, config: options.ConfigDict, meta: Meta, step: int, steps_per_epoch: int
+) -> None:
+    """Raises a `UserError` if the run in `workdir`, which is at `step`, leaves nothing to do for `config`."""
+    begun = -(-step // steps_per_epoch)
+    if begun > config.epochs:
+        raise too_few_epochs(workdir, config, begun)
+    if step and meta.epoch(step, steps_per_epoch) >= config.epochs and not meta.history:
+        raise UserError(
+            f'config.epochs: expected more than {config.epochs}, got no more: the weights in {workdir} were '
+            f'converted at step {step} with as many epochs done; evaluate them with train.evaluate'
+        )
+
+
 def match_data(earlier: Meta, sets: Mapping[str, ImageSet], step: int) -> list[str]:
     """Raises a `UserError` if the images are not those of the checkpoint of `step`, which says `earlier`.
 

@@ -57,11 +57,18 @@ def system(error: BaseException) -> str:
             number = next((n for n, words in SYSTEM.items() if any(w in text for w in words)), None)
             if number is None:
                 number = next((n for n, (w, *_) in SYSTEM.items() if w in text.lower()), None)
-            found = re.search(r'(/[^\s"\':;,\]]+)', text)
-            name = f'{found[1]}: ' if found else ''
+            name = _path(text)
         if number is not None:
             reason = each.strerror if isinstance(each, OSError) and each.strerror else type(each).__name__
             return name + REMEDIES.get(number, str(reason))
+    return ''
+
+
+def _path(text: str) -> str:
+    """The file that a text names, and a colon; TensorStore's own keys, such as /kernel/0.0, are none."""
+    for path in re.findall(r'(?<![\w.])/[^\s"\':;,\]]+', text):
+        if any(parent.is_dir() for parent in list(pathlib.Path(path).parents)[:-1]):
+            return f'{path}: '
     return ''
 
 

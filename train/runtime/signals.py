@@ -1,18 +1,22 @@
-"""SIGTERM and Ctrl-C: the step under way ends, the state is saved, and the program says how to continue."""
+"""SIGTERM, SIGHUP, Ctrl-C: the step under way ends, the state is saved, the program says how to continue."""
 
 import contextlib
 import math
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any, NoReturn
 
 # Seconds that a signal waits for a compilation, which no Python code can interrupt, when nothing is unsaved.
 PATIENCE = 8.0
+# A terminal that closes sends SIGHUP.
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopped(BaseException):
@@ -28,12 +32,14 @@ class Stop:
     """The first signal that came, in `signum`; 0 before.
 
     The loop looks at it between chunks of steps. In `interruptible` blocks, which change nothing that must
-    be saved (start-up, evaluation), the signal raises `Stopped` at once.
+    be saved (start-up, evaluation), the signal raises `Stopped` at once. While something is `unsaved`, the
+    process is not ended from outside, however long such a block takes.
     """
 
     def __init__(self) -> None:
         self.signum = 0
         self.raises = True
+        self.unsaved = False
         self.seen = threading.Event()
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
@@ -48,21 +54,29 @@ class Stop:
             raise Stopped(signum)
 
     @contextlib.contextmanager
-    def interruptible(self, value: bool = True) -> Iterator[None]:
+    def interruptible(self, value: bool = True, *, unsaved: bool = False) -> Iterator[None]:
         """Inside the block signals raise `Stopped` at once; with False they only set `signum`."""
-        before, self.raises = self.raises, value
+        before, (self.raises, self.unsaved) = (self.raises, self.unsaved), (value, unsaved)
         try:
             if value and self.signum:
+                self.seen.set()
                 raise Stopped(self.signum)
             yield
         finally:
-            self.raises = before
+            self.raises, self.unsaved = before
+
+    def swallowed(self) -> None:
+        """Notes that `Stopped` was raised where Python ignores exceptions, as in a destructor.
+
+        The next `interruptible` block raises it again; until then the watching thread may end the process.
+        """
+        self.seen.clear()
 
 
 @contextlib.contextmanager
 def signals(*, own_process: bool = False) -> Iterator[Stop]:
-    """Inside the block a `Stop` handles SIGTERM and SIGINT; outside the main thread, which Python gives
-    the signals to, it never gets one.
+    """Inside the block a `Stop` handles SIGTERM, SIGINT and, unless `nohup` ignores it, SIGHUP; outside the
+    main thread, which Python gives the signals to, it never gets one.
 
     With `own_process` (the command line, not a notebook) a second Ctrl-C ends the process at once, and so
     does a signal that cannot be handled because of a long compilation.
@@ -71,8 +85,9 @@ def signals(*, own_process: bool = False) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop.handle) for number in _ours()}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet_where_ignored(stop))
         if own_process:
             stack.enter_context(_watched(stop))
         try:
@@ -80,6 +95,30 @@ def signals(*, own_process: bool = False) -> Iterator[Stop]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _ours() -> list[signal.Signals]:
+    """The signals to handle. One that ignores SIGHUP was started by `nohup`."""
+    return [n for n in HANDLED if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def _quiet_where_ignored(stop: Stop) -> Iterator[None]:
+    """Python prints a traceback of an exception that it must ignore, in a destructor or a callback of the
+    garbage collector; not of `Stopped`, which `stop` will raise again."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, Stopped):
+            stop.swallowed()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager
@@ -105,23 +144,49 @@ def _watch(read_end: int, stop: Stop) -> None:
         timeout = None if deadline == math.inf else max(deadline - time.monotonic(), 0)
         if not select.select([read_end], [], [], timeout)[0]:
             deadline = math.inf
-            if stop.raises and not stop.seen.is_set():
+            if stop.raises and not stop.unsaved and not stop.seen.is_set():
                 end_process(signum, 'stopped inside a long computation; nothing was unsaved')
             continue
         if not (byte := os.read(read_end, 1)):
             return
-        if byte[0] in (signal.SIGTERM, signal.SIGINT):
+        if byte[0] in HANDLED:
             signum, deadline = byte[0], time.monotonic() + PATIENCE
             interrupts += signum == signal.SIGINT
             if interrupts > 1:
                 end_process(signum, 'stopped at once: the steps since the last checkpoint are lost')
             if not stop.raises:
-                os.write(2, b'finishing the step and saving; Ctrl-C again stops at once\n')
+                _say('finishing the step and saving; Ctrl-C again stops at once')
 
 
-def end_process(signum: int, why: str) -> None:
+def before_start() -> None:
+    """Lets signals end the process at once and without a traceback, while the program is still imported."""
+    for number in _ours():
+        signal.signal(number, lambda n, _: end_process(n, f'stopped by {signal.Signals(n).name}'))
+
+
+def command() -> str:
+    """The command that started this process, as it was typed, interpreter included."""
+    return shlex.join(sys.orig_argv)
+
+
+def end_process(signum: int, why: str) -> NoReturn:
     """Ends the process without running anything else; the system releases the lock."""
     # The progress bar hides the cursor.
-    cursor = '\x1b[?25h' if sys.stderr.isatty() else ''
-    os.write(2, f'{cursor}\n{why}\n'.encode())
+    cursor = '\x1b[?25h' if sys.stderr is not None and sys.stderr.isatty() else ''
+    _say(f'{cursor}\n{why}\nTo continue: {command()}')
     os._exit(128 + signum)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with its exit code, without Python's own clearing up: that crashes inside JAX after
+    an exception has passed through its compiler, and the exit code would be another one."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def _say(text: str) -> None:
+    """Writes to stderr from any thread; nobody may be reading."""
+    with contextlib.suppress(OSError):
+        os.write(2, f'{text}\n'.encode(errors='backslashreplace'))

@@ -1,0 +1,108 @@
+"""Signals at awkward moments: in destructors, while the program is imported, when a terminal closes."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import runs
+
+from train.runtime import signals
+from train.runtime.signals import Stopped
+
+
+def finish(*arguments, **changes):
+    """A finished Python process, started in the checkout."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, check=False, cwd=runs.ROOT, capture_output=True, text=True, **changes)
+
+
+class Signalled:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def collected(phase, info):
+    if phase == 'start' and not collected.done:
+        collected.done = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize('where', ['a destructor', 'the garbage collector'])
+def test_a_signal_where_exceptions_are_ignored(where, capsys):
+    """No traceback, and the next block that may be interrupted is."""
+    collected.done = False
+    with pytest.raises(Stopped), signals.signals() as stop:  # noqa: PT012
+        if where == 'a destructor':
+            Signalled()
+        else:
+            gc.callbacks.append(collected)
+            try:
+                gc.collect()
+            finally:
+                gc.callbacks.remove(collected)
+        assert stop.signum == signal.SIGTERM
+        assert not stop.seen.is_set()  # so the watching thread ends the process if nothing else does
+        with stop.interruptible():
+            pytest.fail('the signal is lost')
+    assert capsys.readouterr().err == ''
+
+
+def test_other_ignored_exceptions_are_shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, 'unraisablehook', shown.append)
+    with signals.signals():
+        type('Failing', (), {'__del__': lambda self: int('x')})()
+    assert len(shown) == 1
+
+
+def test_a_terminal_that_closes_stops_the_run():
+    with pytest.raises(Stopped, match='SIGHUP'), signals.signals():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(1)
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+            assert not stop.signum
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_while_the_program_is_imported():
+    process = subprocess.Popen(
+        [sys.executable, '-v', '-m', 'train'], cwd=runs.ROOT, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if line.startswith("import 'train.cli'") or 'jax' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert 'Traceback' not in errors
+    assert f'stopped by SIGINT\nTo continue: {sys.executable} -v -m train' in errors
+
+
+CRASHES_AT_EXIT = """
+import atexit, os, runpy, signal, sys
+import train.loop
+def run(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+train.loop.run = run
+atexit.register(os.abort)
+runpy.run_module('train', run_name='__main__')
+"""
+
+
+def test_the_exit_code_does_not_depend_on_the_interpreters_end():
+    """JAX crashes there after an exception has passed through its compiler."""
+    done = finish('-c', CRASHES_AT_EXIT, '--config', 'configs/branching_attn.py:digits')
+    assert done.returncode == 143, done.stderr
+    assert f'stopped by SIGTERM\nTo continue: {sys.executable} -c' in done.stderr

@@ -1,0 +1,125 @@
+"""Where a run goes, and what a careless hand leaves there."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import pytest
+import runs
+
+import train
+from flaxnets.errors import UserError
+from train import config as options
+from train import summary
+from train.checkpointing import resume
+from train.checkpointing.checkpoints import read_config
+from train.checkpointing.meta import Meta
+from train.metrics import EpochSums
+from train.workdir import default_workdir
+
+# Valid JSON or none, but not ours.
+STRANGE = [
+    b'{}',
+    b'[]',
+    b'null',
+    b'3',
+    b'"x"',
+    b'\xff\xfe\x00',
+    b'{"epochs": null}',
+    b'{"model": 1}',
+    b'[' * 9999,
+]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_may_change_does_not_change_the_folder(tmp_path):
+    config = options.validate(runs.digits(tmp_path))
+    folder = default_workdir(config, 'mine', 'digits,layers=2')
+    assert folder.name.startswith('mine-digits-layers2-')
+    for changes in (
+        {'epochs': 9},
+        {'log__every': 3},
+        {'checkpoint__every': '3 steps'},
+        {'data__workers': 1},
+        {'parallel': 'jit', 'devices': 1},
+    ):
+        changed = options.validate(runs.digits(tmp_path, **changes))
+        assert default_workdir(changed, 'mine', 'digits,layers=2') == folder, changes
+    changed = options.validate(runs.digits(tmp_path, seed=1))
+    assert default_workdir(changed, 'mine', 'digits,layers=2') != folder
+
+
+def test_a_folder_of_an_earlier_version_is_found(tmp_path):
+    """Its hash covers everything, and its config.json lacks the options that came later."""
+
+    def earlier(**changes):
+        config = options.validate(runs.digits(tmp_path, **changes))
+        hashed = hashlib.sha256(json.dumps(options.flatten(config), sort_keys=True).encode()).hexdigest()[:8]
+        folder = pathlib.Path('runs') / f'mine-{hashed}'
+        folder.mkdir(parents=True)
+        stored = config.to_dict()
+        del stored['data']['test_limit']
+        (folder / 'config.json').write_text(json.dumps(stored))
+        return config, folder
+
+    (three, folder), (five, other) = earlier(epochs=3), earlier(epochs=5)
+    earlier(seed=1)
+    for i, content in enumerate(STRANGE):
+        (pathlib.Path('runs') / f'mine-0000000{i}').mkdir()
+        (pathlib.Path('runs') / f'mine-0000000{i}' / 'config.json').write_bytes(content)
+    assert default_workdir(three, 'mine') == folder
+    assert default_workdir(five, 'mine') == other
+    assert default_workdir(options.validate(runs.digits(tmp_path, epochs=8)), 'mine') in (folder, other)
+    assert default_workdir(options.validate(runs.digits(tmp_path, seed=2)), 'mine').exists() is False
+
+
+@pytest.mark.parametrize('content', STRANGE)
+def test_a_strange_summary_or_config_is_none(content, tmp_path):
+    (tmp_path / 'summary.json').write_bytes(content)
+    (tmp_path / 'config.json').write_bytes(content)
+    assert summary.finished(tmp_path, options.defaults()) is None
+    assert read_config(tmp_path) is None
+
+
+def test_epochs_are_raised_in_the_default_folder_and_not_lowered(tmp_path, capsys):
+    for epochs in (1, 2):
+        assert train.run(runs.digits(tmp_path, epochs=epochs))['epochs'] == epochs
+    assert 'resumed at step 4 of 8' in capsys.readouterr().out
+    (folder,) = pathlib.Path('runs').iterdir()
+    before = (folder / 'config.json').read_text()
+    refused = r'config\.epochs: expected at least 2, as far as the run in runs.* has come, got 1'
+    with pytest.raises(UserError, match=refused):
+        train.run(runs.digits(tmp_path, epochs=1))
+    (folder / 'summary.json').unlink()
+    with pytest.raises(UserError, match=refused):
+        train.run(runs.digits(tmp_path, epochs=1))
+    assert (folder / 'config.json').read_text() == before
+    changed = r'another config: data\.eval_batch_size \(0 there, 50 now\)'  # evaluation is defined by it
+    with pytest.raises(UserError, match=changed):
+        train.run(runs.digits(tmp_path, epochs=2, data__eval_batch_size=50), folder)
+
+
+def test_converted_weights_at_the_end_are_refused(tmp_path):
+    """They have no history, of which a summary could be made."""
+    meta = Meta(config={}, card=None)
+    check = lambda step, epochs, meta=meta: resume.check_epochs(  # noqa: E731
+        tmp_path, options.validate({'epochs': epochs}), meta, step, 4
+    )
+    check(8, 3)
+    check(0, 1)
+    with pytest.raises(UserError, match='expected more than 2, got no more'):
+        check(8, 2)
+    with pytest.raises(UserError, match='expected at least 3'):
+        check(9, 2)
+    sums = EpochSums(steps=1)
+    check(8, 2, dataclasses.replace(meta, sums=sums))  # its last epoch is evaluated yet
+
+
+def test_more_accumulation_than_an_epoch_has_batches(tmp_path):
+    with pytest.raises(UserError, match=r'accumulate: expected at most the 4 batches of an epoch, got 5'):
+        train.run(runs.digits(tmp_path, optimizer__accumulate=5), 'run')

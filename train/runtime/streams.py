@@ -1,0 +1,43 @@
+"""stdout and stderr that outlive their reader, and can write any text."""
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+# A pipe whose reader has gone, as after `| head`; a terminal that was closed.
+NO_READER = (errno.EPIPE, errno.EIO)
+
+
+class _Kept(io.FileIO):
+    """A file descriptor; what nobody reads any more is dropped."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in NO_READER:
+                raise
+            return memoryview(data).nbytes
+
+
+def keep() -> None:
+    """Makes the process's stdout and stderr drop what nobody reads, and write characters that their encoding
+    lacks as escapes."""
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell: `>&-`
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, 'w'), 'utf-8', 'backslashreplace'))
+        elif stream is getattr(sys, f'__{name}__'):  # not what a notebook or a test has put there
+            stream.flush()
+            lines = stream.line_buffering
+            raw = _Kept(stream.fileno(), 'w', closefd=False)
+            kept = io.TextIOWrapper(
+                io.BufferedWriter(raw),
+                stream.encoding,
+                'backslashreplace',
+                line_buffering=lines,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, kept)
