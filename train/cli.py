@@ -148,7 +148,7 @@ def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
     try:
         rest = parser(argv)
     except Exception as error:
-        if 'NoneType' in str(error) and again is None:
+        if again is None and re.search("NoneType|no attribute 'get_config'", str(error)):
             raise _no_config(_config_file(argv)[0]) from error
         raise UserError(_explained(error, argv)) from error
     if rest[1:]:

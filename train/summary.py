@@ -16,7 +16,6 @@ from train.experiment import Experiment
 from train.state import TrainState
 from train.workdir import read_json
 
-
 # Percent; `milestones` says when each was reached.
 ACCURACIES = (50, 60, 70, 80, 90, 95, 98, 99)
 
