@@ -145,12 +145,14 @@ def test_two_processes_killed_stopped_and_resumed_are_one(tmp_path, environment)
         assert code == 128 + signal.SIGTERM, errors
         assert 'stopped by SIGTERM' in errors
 
-    started = launch(environment, path, workdir, '--config.parallel=pmap', launcher='environment')
+    reported = '--config.log.report=true'
+    started = launch(environment, path, workdir, '--config.parallel=pmap', reported, launcher='environment')
     (code, output, errors), second = ends(started)
     assert code == 0, errors
     assert (second[0], second[2]) == (0, ''), second
     assert 'resumed at step' in output
     assert '4 x cpu, 2 processes' in output
+    assert output.splitlines()[-1] == f'report      {workdir / "report" / "index.html"}'
     one, two = rows(tmp_path / 'one'), rows(workdir)
     assert [row['epoch'] for row in two] == list(range(1, 13))
     for expected, got in zip(one, two, strict=True):

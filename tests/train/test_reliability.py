@@ -122,7 +122,7 @@ CONFIG = 'configs/branching_attn.py:digits'
 SETTINGS = [
     *('--config.model.name=cnn', '--config.model.num_layers=1', '--config.model.width=4'),
     *('--config.data.image_size=(8,)', '--config.data.batch_size=8', '--config.epochs=40'),
-    *('--config.checkpoint.every=10000 steps',),
+    *('--config.checkpoint.every=10000 steps', '--config.log.report=false'),
 ]
 
 
