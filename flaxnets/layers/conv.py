@@ -3,7 +3,10 @@
 import dataclasses
 from typing import Unpack
 
+import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+from jaxtyping import Array, Float
 
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
@@ -44,6 +47,21 @@ class Conv(nnx.Conv):
             bias_init=bias_init or init,
             **types,
         )
+
+    def __call__(
+        self, inputs: Float[Array, 'batch height width channels']
+    ) -> Float[Array, 'batch rows columns out']:
+        """The convolution; of single pixels, a product of matrices.
+
+        As a convolution XLA transposes image and gradient on CPU for the kernel's gradient, which
+        takes longer than the product.
+        """
+        if self.kernel_size != (1, 1) or self.strides != 1 or self.padding not in ('SAME', 'VALID', 0):
+            return super().__call__(inputs)
+        arrays = inputs, self.kernel[0, 0], None if self.bias is None else self.bias[...]
+        x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
+        y = jnp.matmul(x, kernel, precision=self.precision)
+        return y if bias is None else y + bias
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

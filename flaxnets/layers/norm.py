@@ -9,6 +9,7 @@ running averages of them. As in PyTorch, eps is 1e-5, a step moves a running val
 our own, which adds sums and counts over the devices and leaves padding out (see `batch.py`).
 """
 
+import math
 from typing import Unpack
 
 import chex
@@ -60,14 +61,20 @@ class BatchNorm(nnx.Module):
         """The batch's mean and biased variance; moves the running statistics towards them."""
         seen = batch.current()
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        axes = tuple(range(x.ndim - 1))
-        weight = jnp.ones((), x.dtype)
+        weight = jnp.ones(len(x), x.dtype)
         if seen.mask is not None:
             chex.assert_shape(seen.mask, (len(x),))  # any other would be broadcast without a word
-            weight = jnp.asarray(seen.mask, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-        count = seen.sum(jnp.sum(jnp.broadcast_to(weight, (*x.shape[:-1], 1))))
-        mean = seen.sum(jnp.sum(x * weight, axes)) / count
-        var = seen.sum(jnp.sum(jnp.square(x - mean) * weight, axes)) / count
+            weight = jnp.asarray(seen.mask, x.dtype)
+        positions = math.prod(x.shape[1:-1])
+        count = seen.sum(jnp.sum(weight) * positions)
+
+        def mean_of(values: Array) -> Array:
+            # Image by image first: padding is left out of [B, C], not of all positions.
+            sums = jnp.sum(values, range(1, values.ndim - 1))
+            return seen.sum(jnp.sum(sums * weight[:, None], 0)) / count
+
+        mean = mean_of(x)
+        var = mean_of(jnp.square(x - mean))
 
         unbiased = var * count / jnp.maximum(count - 1, 1)
         for running, value in ((self.mean, mean), (self.var, unbiased)):
