@@ -21,6 +21,9 @@ INSTEAD = {
     'make train': 'make -n train',
     'python -m train.prepare cifar10': 'python -m train.prepare --help',
     'python -m train.benchmark --data --json numbers.json': 'python -m train.benchmark --help',
+    'python -m train.benchmark --config configs/branching_attn.py --against torch': 'python -m train --help',
+    'python -m train.profile --config configs/branching_attn.py': 'python -m train.profile --help',
+    'python -m train.benchmarks.layers': 'python -m train.benchmarks.layers --help',
 }
 
 

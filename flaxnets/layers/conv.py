@@ -1,7 +1,7 @@
 """The convolution of all models."""
 
 import dataclasses
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 from flax import nnx
@@ -49,7 +49,7 @@ class Conv(nnx.Conv):
         )
 
     def __call__(
-        self, inputs: Float[Array, 'batch height width channels']
+        self, inputs: Float[Array, 'batch height width channels'], out_sharding: Any = None
     ) -> Float[Array, 'batch rows columns out']:
         """The convolution; of single pixels, a product of matrices.
 
@@ -57,7 +57,7 @@ class Conv(nnx.Conv):
         takes longer than the product.
         """
         if self.kernel_size != (1, 1) or self.strides != 1 or self.padding not in ('SAME', 'VALID', 0):
-            return super().__call__(inputs)
+            return super().__call__(inputs, out_sharding)
         arrays = inputs, self.kernel[0, 0], None if self.bias is None else self.bias[...]
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
         y = jnp.matmul(x, kernel, precision=self.precision)
