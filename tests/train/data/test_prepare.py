@@ -13,6 +13,7 @@ import threading
 import numpy as np
 import pytest
 import tiny_sets
+from PIL import Image
 from tiny_sets import as_set, config
 
 from flaxnets.errors import UserError
@@ -336,3 +337,90 @@ def test_sets_of_tfds_without_tensorflow(tmp_path):
 
     images = data.load(config(name='tiny_test_set', data_dir=tmp_path, download=True), 'train')
     assert as_set(images.images, images.labels) == as_set(*given['train'])
+
+
+def load_all(root, name='cifar10'):
+    return {split: data.load(config(name=name, data_dir=root), split) for split in ('train', 'test')}
+
+
+def run(*arguments):
+    return cli.guarded(prepare.main, ['prepare', *map(str, arguments)])
+
+
+@pytest.mark.parametrize('format', ['array_record', 'tfrecord'])
+@pytest.mark.parametrize('place', ['torch', 'folder', 'tfds', 'tfrecord'])
+def test_from_every_source(place, format, cifar, cifar_places, tmp_path, capsys):
+    assert run('cifar10', '--from', cifar_places[place], '--data_dir', tmp_path, '--format', format) == 0
+    assert f'cifar10: ready in {tmp_path}/cifar10/3.0.2' in capsys.readouterr().out
+    assert {path.name.split('.')[1].split('-')[0] for path in tmp_path.glob('cifar10/3.0.2/*-of-*')} == {
+        format
+    }
+    for split, images in load_all(tmp_path).items():
+        assert as_set(images.images, images.labels) == as_set(*cifar[split])
+        assert images.class_names == tiny_sets.CIFAR10
+    if format == 'array_record':
+        _, examples = official_reader('cifar10', tmp_path, 'test')
+        assert as_set([e['image'] for e in examples], [e['label'] for e in examples]) == as_set(
+            *cifar['test']
+        )
+    assert {path.name for path in tmp_path.iterdir()} <= {'cifar10', 'downloads', 'cache'}
+
+
+def test_cifar100_from_pickles_keeps_its_coarse_labels(tmp_path):
+    given = tiny_sets.arrays(classes=100, counts={'train': 100, 'test': 100})
+    tiny_sets.write_cifar100(given, tmp_path / 'torch', [f'fine_{i}' for i in range(100)])
+    assert run('cifar100', '--from', tmp_path / 'torch', '--data_dir', tmp_path / 'new') == 0
+    builder, examples = official_reader('cifar100', tmp_path / 'new', 'test')
+    assert as_set([e['image'] for e in examples], [e['label'] for e in examples]) == as_set(*given['test'])
+    assert all(e['coarse_label'] == e['label'] // 5 for e in examples)
+    assert builder.info.features['label'].names[7] == 'fine_7'
+
+
+@pytest.mark.parametrize('format', ['array_record', 'tfrecord'])
+def test_a_folder_of_ones_own(format, tmp_path):
+    """Images of different sizes; a grey one among coloured ones becomes coloured."""
+    for name in ('Train/bee', 'Train/ant', 'Test/bee', 'Test/ant'):
+        (tmp_path / 'insects' / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new('L' if name == 'Train/bee' and i else 'RGB', (4 + i, 5)).save(
+                tmp_path / 'insects' / name / f'{i}.png'
+            )
+    assert (
+        run('insects', '--from', tmp_path / 'insects', '--data_dir', tmp_path / 'new', '--format', format)
+        == 0
+    )
+    images = data.load(config(name='insects', data_dir=tmp_path / 'new', image_size=4), 'test')
+    assert images.class_names == ('ant', 'bee')
+    assert np.bincount(images.labels).tolist() == [3, 3]
+    if format == 'array_record':
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(tmp_path / 'new' / 'insects' / '1.0.0')
+        assert builder.info.supervised_keys == ('image', 'label')
+        assert len(builder.as_data_source('train')) == 6
+
+
+def test_what_prepare_refuses(cifar_places, tmp_path, capsys):
+    root = tmp_path / 'new'
+    assert run('cifar10', '--from', cifar_places['torch'], '--data_dir', root) == 0
+    assert run('cifar10', '--data_dir', root) == 0  # there already: nothing is downloaded
+    capsys.readouterr()
+    for arguments, message in (
+        (['cifar10', '--from', cifar_places['torch']], 'cifar10/3.0.2 exists; choose another --data_dir'),
+        (['cifar10', '--from', cifar_places['torch'], '--format', 'tfrecord'], 'exists; choose another'),
+        (['cifar10', '--from', cifar_places['tfds']], 'exists; choose another'),
+        (
+            ['cifar10', '--format', 'tfrecord'],
+            'array_record; to have it as tfrecord too, run `python -m train',
+        ),
+        (['cifar100', '--from', cifar_places['torch']], '(contains cifar10); point --from to'),
+        (['cifar100', '--from', cifar_places['folder'] / 'cifar10'], 'a NAME of your own'),
+        (
+            ['two words', '--from', cifar_places['folder'] / 'cifar10'],
+            'letters, digits and _, to begin with a letter',
+        ),
+    ):
+        assert run(*arguments, '--data_dir', root) == 2
+        error = capsys.readouterr().err
+        assert error.count('\n') == 1
+        assert message in error

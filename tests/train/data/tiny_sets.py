@@ -131,7 +131,9 @@ def write_cifar100(data, root, names):
         fine = [int(label) for label in labels]
         content = {b'fine_labels': fine, b'coarse_labels': [label // 5 for label in fine], b'data': rows}
         (folder / split).write_bytes(python2_pickle(content))
-    (folder / 'meta').write_bytes(python2_pickle({b'fine_label_names': [n.encode() for n in names]}))
+    coarse = [b'coarse_%d' % i for i in range(20)]
+    meta = {b'fine_label_names': [n.encode() for n in names], b'coarse_label_names': coarse}
+    (folder / 'meta').write_bytes(python2_pickle(meta))
     return folder
 
 

@@ -16,19 +16,20 @@ from train.data.download.progress import Progress, bars
 from train.runtime.causes import causes
 
 
-def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
+def prepare(name: str, data_dir: pathlib.Path, downloads: pathlib.Path | None = None) -> pathlib.Path:
     """Download the set `name` and write it under `data_dir`, if it is not there; returns its directory.
 
     The four sets of `OFFICIAL` are fetched and read here, resumably; others by TFDS's code for them, which
     for some needs TensorFlow. The directory appears when it is whole. Raises UserError within seconds without
-    network, and for a name TFDS does not know.
+    network, and for a name TFDS does not know. Archives are kept in `downloads`, by default under `data_dir`.
     """
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
-    builder = _builder(name, data_dir)
+    builder = create_builder(name, data_dir)
+    archives = (downloads or data_dir / 'downloads') / builder.name
     folder = pathlib.Path(builder.data_path)
-    if not folder.exists() and (urls := _urls(builder, data_dir)):
+    if not folder.exists() and (urls := _urls(builder, archives)):
         check_reachable(urls[0])
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -36,17 +37,18 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
         raise UserError(f'{data_dir} cannot be made ({error})') from error
     with filelock.FileLock(data_dir / f'.{builder.name}.lock'):
         if not folder.exists():
-            _encode_without_tensorflow(builder.info.features)
-            with _one_line(name):
+            encode_without_tensorflow(builder.info.features)
+            with one_line(name):
                 if builder.name in OFFICIAL:
                     with bars() as progress:
-                        _from_archives(builder, _downloads(builder, data_dir), progress)
+                        _from_archives(builder, archives, progress)
                 else:
                     builder.download_and_prepare()
     return folder
 
 
-def _builder(name: str, data_dir: pathlib.Path) -> Any:
+def create_builder(name: str, data_dir: pathlib.Path) -> Any:
+    """TFDS's own code for a set, which writes ArrayRecord under `data_dir`."""
     import tensorflow_datasets as tfds
 
     try:
@@ -60,14 +62,9 @@ def _builder(name: str, data_dir: pathlib.Path) -> Any:
         raise UserError(f'TFDS cannot build {name!r} ({_line(error)})') from error
 
 
-def _downloads(builder: Any, data_dir: pathlib.Path) -> pathlib.Path:
-    return data_dir / 'downloads' / builder.name
-
-
-def _urls(builder: Any, data_dir: pathlib.Path) -> list[str]:
-    """What must be downloaded, as far as it is known."""
+def _urls(builder: Any, folder: pathlib.Path) -> list[str]:
+    """What must be downloaded into `folder`, as far as it is known."""
     if builder.name in OFFICIAL:
-        folder = _downloads(builder, data_dir)
         return [a.url for a in OFFICIAL[builder.name].archives if not (folder / a.file_name).exists()]
     return list(builder.url_infos or {})
 
@@ -92,7 +89,7 @@ def _from_archives(builder: Any, downloads: pathlib.Path, progress: Progress) ->
     builder.download_and_prepare()
 
 
-def _encode_without_tensorflow(features: Any) -> None:
+def encode_without_tensorflow(features: Any) -> None:
     """Give TFDS pictures where its code for a set gives arrays, which it would encode with TensorFlow."""
     import tensorflow_datasets as tfds
 
@@ -106,7 +103,7 @@ def _encode_without_tensorflow(features: Any) -> None:
 
 
 @contextlib.contextmanager
-def _one_line(name: str) -> Iterator[None]:
+def one_line(name: str) -> Iterator[None]:
     """A UserError for whatever TFDS makes of an error in the middle of its work."""
     try:
         yield

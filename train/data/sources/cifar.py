@@ -104,6 +104,13 @@ class CifarPickles:
         )
         return Records(count, items, class_names, str(self.folder))
 
+    def coarse(self) -> tuple[tuple[str, ...], dict[int, int]]:
+        """Of CIFAR-100: (the names of the coarse labels, the coarse label of each label)."""
+        names = _load(self.folder / 'meta', {'coarse_label_names': list})['coarse_label_names']
+        labels = _load(self.folder / 'train', {'fine_labels': list, 'coarse_labels': list})
+        coarse = dict(zip(labels['fine_labels'], labels['coarse_labels'], strict=True))
+        return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names), coarse
+
     def _batch(self, file: pathlib.Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows [N, 3072] uint8, labels [N]) of one file."""
         key = self.LABELS[self.name]
