@@ -1,10 +1,13 @@
 """Folders of images as people have them: what became which split and class is always said."""
 
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
+import runs
 import tiny_sets
 from PIL import Image
 from tiny_sets import config
@@ -147,6 +150,28 @@ def test_names_that_are_no_unicode(place, root):
     bad.write_bytes(b'no image')
     with pytest.raises(UserError, match='not a readable image'):
         loaded(root)
+
+
+@pytest.mark.parametrize('variables', [{'PYTHONIOENCODING': 'ascii'}, {'LC_ALL': 'C'}])
+def test_names_that_the_terminal_cannot_show(variables):
+    """A run's console and a command's error print them all the same."""
+    program = """
+import sys
+from rich.console import Console
+from flaxnets.errors import UserError
+from train import cli
+def command(argv):
+    print('caf\\xe9', 'caf\\udce9')
+    Console(soft_wrap=True).print('caf\\xe9', 'caf\\udce9', markup=False)
+    raise UserError('no caf\\xe9, no caf\\udce9')
+sys.exit(cli.guarded(command, []))
+"""
+    environment = os.environ | {'PYTHONPATH': str(runs.ROOT)} | variables
+    done = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.count(b'caf') == 4
+    assert done.stderr.startswith(b'error: no caf')
+    assert b'Traceback' not in done.stderr
 
 
 def test_many_classes_take_one_line():
