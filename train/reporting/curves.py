@@ -112,5 +112,6 @@ def finish(drawn: Any, axes: Any, rows: Rows) -> None:
 def whole_epochs(axes: Any, rows: Rows) -> None:
     """Ticks at whole epochs only."""
     axes.xaxis.get_major_locator().set_params(integer=True)
-    if len(rows) == 1:
+    longest = max((len(line.get_xdata()) for line in axes.lines), default=0)
+    if len(rows) == longest == 1:
         axes.set_xlim(rows[0]['epoch'] - 1, rows[0]['epoch'] + 1)
