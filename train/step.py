@@ -122,6 +122,13 @@ def train_chunk(
     return jax.lax.fori_loop(0, count, body, (state, metrics))
 
 
+def evaluation_rngs(index: Int[Array, '']) -> nnx.Rngs:
+    """The random streams of an evaluation's batch number `index`: the same ones in every evaluation."""
+    key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), index)
+    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
+    return nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout'])
+
+
 def evaluated(
     task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
 ) -> tuple[Float[Array, 'batch classes'], Float[Array, 'batch classes']]:
@@ -135,10 +142,8 @@ def evaluated(
         model.train()
     else:
         model.eval()
-    key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), index)
-    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
     with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
-        return model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout'])), targets
+        return model(images, rngs=evaluation_rngs(index)), targets
 
 
 def predict_step(
