@@ -212,8 +212,11 @@ def train(
         reporter.line(f'{summary.score_line(result)}, trained in {trained}')
         reporter.line(f'summary.json, metrics.jsonl, checkpoints/ and TensorBoard events in {workdir}')
         if config.log.report:
-            with stop.interruptible(alone):
-                said = outcome.finish(exp, state, result, meta.history, workdir)
+            try:
+                with stop.interruptible(alone):
+                    said = outcome.finish(exp, state, result, meta.history, workdir)
+            except Stopped:
+                leave()
             reporter.pictures(workdir / 'report', step)
             reporter.line(said)
         return result

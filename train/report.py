@@ -1,7 +1,6 @@
 """The report of a run, or of several: `python -m train.report --workdir DIR`, or `--compare DIR DIR ...`."""
 
 import argparse
-import json
 import os
 import pathlib
 import sys
@@ -20,7 +19,7 @@ def rebuild(
     folder: str | pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Writes the page of a checkpoint for a split anew, to `workdir/report` or `folder`; returns its path."""
-    from train import data, experiment, outcome
+    from train import data, experiment, outcome, summary
     from train.checkpointing.checkpoints import Checkpoints, read_config
     from train.experiment import Experiment
 
@@ -40,13 +39,11 @@ def rebuild(
         scores = exp.evaluate(state, split)
         history = checkpoints.meta(step).history
         checkpoints.close()
-        path = workdir / 'summary.json'
-        summary = json.loads(path.read_text()) if path.exists() else {}
         page = outcome.write(
             exp,
             state,
             split=split,
-            scores=summary | scores,
+            scores=summary.read(workdir) | scores,
             history=history,
             workdir=workdir,
             folder=pathlib.Path(folder) if folder else workdir / 'report',

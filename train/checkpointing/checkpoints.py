@@ -66,7 +66,7 @@ class Checkpoints:
     def _verify(self, read_only: bool) -> dict[int, str]:
         """What is wrong with each damaged step; deletes those unless `read_only`."""
         found = committed(self.folder)
-        damaged = {step: what for step in found if (what := manifest.damage(self.folder / str(step)))}
+        damaged = {step: what for step in found if (what := self._damage(step))}
         if found and len(damaged) == len(found):
             raise UserError(
                 f'no checkpoint of {self.folder.parent} is whole: {"; ".join(damaged.values())}. '
@@ -81,6 +81,15 @@ class Checkpoints:
             if not read_only and processes.first():
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
         return damaged
+
+    def _damage(self, step: int) -> str:
+        """What is wrong with a step; nothing if a run that trains has just deleted it."""
+        folder = self.folder / str(step)
+        try:
+            what = manifest.damage(folder)
+        except FileNotFoundError:
+            what = f'{folder} has lost files'
+        return what if folder.is_dir() else ''
 
     def _seal(self) -> None:
         """Writes the manifest; orbax calls this when all files are there, before the rename that commits."""

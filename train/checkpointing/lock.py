@@ -10,6 +10,19 @@ from flaxnets.errors import UserError
 NAME = '.lock'
 
 
+def held(workdir: pathlib.Path) -> bool:
+    """Whether a run is writing to `workdir` now. (It looks by acquiring the lock for a moment.)"""
+    if not (workdir / NAME).exists():
+        return False
+    lock = filelock.FileLock(workdir / NAME, timeout=0)
+    try:
+        lock.acquire()
+    except (filelock.Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 class WorkdirLock:
     """Creates `workdir` and acquires its lock, until the `with` block ends.
 

@@ -1,0 +1,107 @@
+"""Lists runs with their state and scores: `python -m train.runs [FOLDER ...]`."""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flaxnets.errors import UserError
+from train import cli
+from train.workdir import RUNS, read_json
+
+EXAMPLES = """examples:
+  python -m train.runs
+  python -m train.runs runs /mnt/shared/runs --json
+"""
+COLUMNS = ('run', 'state', 'model', 'data', 'epochs', 'accuracy', 'best')
+
+
+def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """A run's row: where it is, its state, and its accuracies (percent); None if the folder is no run.
+
+    While a run is unfinished its accuracies are those of its epochs so far, in metrics.jsonl.
+    """
+    from train import summary
+    from train.checkpointing import lock
+    from train.checkpointing.checkpoints import committed
+
+    config = read_json(workdir / 'config.json')
+    if not isinstance(config.get('model'), dict):
+        return None
+    done, history = summary.read(workdir), epochs(workdir / 'metrics.jsonl')
+    last: dict[str, Any] = history[-1] if history else {}
+    held_out = 'validation' if 'validation_accuracy' in last else 'test'
+    accuracies = [row[f'{held_out}_accuracy'] for row in history if f'{held_out}_accuracy' in row]
+    epoch = done.get('epochs', last.get('epoch', 0))
+    finished = done and (epoch >= config.get('epochs', 0) or done.get('stopped_by_patience'))
+    if lock.held(workdir):
+        state = 'running'
+    elif finished:
+        state = 'finished'
+    else:
+        state = 'stopped' if committed(workdir / 'checkpoints') else 'no checkpoint'
+    return {
+        'run': str(workdir),
+        'state': state,
+        'model': config['model'].get('name'),
+        'data': config.get('data', {}).get('name'),
+        'epochs': f'{epoch}/{config.get("epochs")}',
+        'accuracy': done.get('test_accuracy', accuracies[-1] if accuracies else None),
+        'best': done.get(f'best_{held_out}_accuracy', max(accuracies, default=None)),
+    }
+
+
+def epochs(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a line that is being written, or damaged, is left out."""
+    rows = []
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def list_runs(folders: Sequence[str | pathlib.Path] = (RUNS,)) -> list[dict[str, Any]]:
+    """The rows of all runs in or below the folders, the newest last."""
+    places = [pathlib.Path(folder).expanduser() for folder in folders]
+    for place in places:
+        if not place.is_dir():
+            raise UserError(
+                f'{place}: expected a folder with runs, but there is none; name one, or train first'
+            )
+    configs = {path for place in places for path in place.rglob('config.json')}
+    newest_last = sorted(configs, key=lambda path: (path.stat().st_mtime, path))
+    return [row for path in newest_last if (row := describe(path.parent)) is not None]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        'python -m train.runs',
+        description='List runs with their state and scores.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('folders', nargs='*', default=[RUNS], help='where the runs are (default: runs)')
+    parser.add_argument('--json', action='store_true', help='print the rows as JSON')
+    args = parser.parse_args(argv[1:])
+    rows = list_runs(args.folders)
+    if args.json:
+        print(json.dumps(rows))
+        return
+    table = Table(*COLUMNS, box=None, pad_edge=False, header_style='bold')
+    for row in rows:
+        table.add_row(*(f'{v:.2f}%' if isinstance(v, float) else str(v or '') for v in row.values()))
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+if __name__ == '__main__':
+    sys.exit(cli.guarded(main, sys.argv))
