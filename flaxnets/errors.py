@@ -4,3 +4,7 @@
 class UserError(ValueError):
     """A mistake in a config, a file or an argument: one line that says what was expected,
     what came and what to do. `python -m train` prints it alone and exits with code 2."""
+
+
+class NoTorchMap(UserError):
+    """A model, or a layer in it, for which nobody has said which PyTorch keys its values have."""

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flaxnets.errors import UserError
+from flaxnets.errors import NoTorchMap, UserError
 from flaxnets.interop import maps
-from flaxnets.interop.layouts import Row
+from flaxnets.interop.layouts import Row, Variant
 from flaxnets.layers.attention import AttentionLayer, AttentionOptions
 from flaxnets.layers.branching import BranchingLayer, BranchingOptions
 from flaxnets.layers.candidates import GridTokens, RandomTokens
@@ -119,6 +119,10 @@ MODELS: dict[str, Entry] = {
 }
 
 
+# The 'module:builder' that this process was told to import.
+NAMED: set[str] = set()
+
+
 def register(
     name: str,
     build: Callable[..., nnx.Module],
@@ -167,6 +171,18 @@ def entry(name: str) -> Entry:
     return MODELS[name]
 
 
+def check_named_in_file(name: str, file: str) -> None:
+    """Raises a `UserError` if a file names code, 'module:builder', that the user has not named so far.
+
+    Weights and the folders of runs come from others too: reading them must not run code that they choose.
+    """
+    if ':' in name and name not in NAMED:
+        raise UserError(
+            f'{file} names a model of its own, {name!r}, whose code is run only if you name it too: '
+            f'in a --config of yours, or with --model {name}'
+        )
+
+
 def _imported(name: str) -> Entry:
     """The row for a builder in a module of the user's."""
     module, _, attribute = name.partition(':')
@@ -177,17 +193,24 @@ def _imported(name: str) -> Entry:
             f'model.name: expected module:builder of a file in the current folder or on PYTHONPATH, '
             f'got {name!r}: {error}'
         ) from error
+    NAMED.add(name)
     return Entry(recipe(build), 'yours', recipe(build).build.__doc__ or '')
 
 
 def torch_rows(model: nnx.Module) -> Iterator[Row]:
-    """The rows of the model's map of PyTorch keys; a `UserError` if it has no map."""
+    """The rows of the model's map of PyTorch keys; `NoTorchMap` if it has none."""
     return _torch_map(model).rows(model)
 
 
-def ignored_keys(model: nnx.Module) -> Iterator[str]:
-    """Published PyTorch keys without a counterpart here; a `UserError` if the model has no map."""
-    return _torch_map(model).ignored(model)
+def ignored_keys(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """{key: shape} of what the published PyTorch code has and no output depends on; it has no counterpart
+    here. `NoTorchMap` if the model has no map."""
+    return dict(_torch_map(model).ignored(model))
+
+
+def torch_variants(model: nnx.Module) -> Iterator[Variant]:
+    """The keys that other code gives the model's values; `NoTorchMap` if the model has no map."""
+    return _torch_map(model).variants(model)
 
 
 def _torch_map(model: nnx.Module) -> maps.TorchMap:
@@ -195,9 +218,9 @@ def _torch_map(model: nnx.Module) -> maps.TorchMap:
     for row in MODELS.values():
         if row.recipe.build is type(model) and row.torch_map is not None:
             return row.torch_map
-    raise UserError(
-        f'there is no map between PyTorch and {type(model).__name__}; register the model with one: '
-        'flaxnets.register(..., torch_map=interop.maps.TorchMap(rows))'
+    raise NoTorchMap(
+        f'{type(model).__name__} has no PyTorch map; register the model with one, flaxnets.register(..., '
+        'torch_map=interop.maps.TorchMap(rows)), or export by our own names, to .safetensors'
     )
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 
 import flaxnets
 from flaxnets import interop, registry
-from flaxnets.interop import state_dicts
+from flaxnets.interop import conversion
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 NAMES = sorted(path.stem for path in FOLDER.glob('*.json'))
@@ -55,7 +55,7 @@ class Case:
         fill = {'running_mean': np.zeros, 'running_var': np.ones, 'num_batches_tracked': np.zeros}
         buffers = {
             key: fill[kind](shape, dtype)
-            for key, (shape, dtype) in state_dicts.expected_shapes(model, registry.torch_rows(model)).items()
+            for key, (shape, dtype) in conversion.expected_shapes(model, registry.torch_rows(model)).items()
             if (kind := key.rpartition('.')[2]) in fill
         }
         return {name: parameter(name, tuple(shape)) for name, shape in self.data['parameters']} | buffers

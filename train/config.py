@@ -111,6 +111,7 @@ OPTIONS: dict[str, Option] = {
     'schedule.peak': Option(0.3, 'share of one_cycle that rises', low=0, high=1),
     'init_from.path': Option('', 'weights to start from: a run, .pt, .pth or .safetensors; empty: none'),
     'init_from.skip': Option('', 'values that start fresh: a path, key, or regular expression'),
+    'init_from.rename': Option('', "'OLD=NEW ...': each key of the file becomes re.sub(OLD, NEW, key)"),
     'init_from.optimizer': Option(False, "take over the moments of PyTorch's optimiser too"),
     'checkpoint.every': Option('1 epoch', 'N epochs, N steps or N minutes'),
     'checkpoint.keep': Option(2, 'newest checkpoints to keep, beside the best', low=1),
@@ -210,18 +211,11 @@ def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> No
 def validate(config: Any) -> ConfigDict:
     """A checked copy of `config` with every option present; a `UserError` names the first wrong key."""
     given = flatten(config)
-    for key in given:
-        if key not in OPTIONS and not key.startswith('model.'):
-            raise UserError(f'config.{key}: there is no such option. {registry.near(key, OPTIONS)}')
-    checked = ConfigDict(convert_dict=True)
-    for key, option in OPTIONS.items():
-        _set(checked, key, check(key, given.get(key, option.default), option))
+    checked = _checked(given)
     name = checked.model.name
     known = registry.entry(name).options()
-    for key, value in given.items():
+    for key, value in _of_model(given):
         option_name = key.removeprefix('model.')
-        if key in OPTIONS or value is None:
-            continue
         if option_name in FROM_ELSEWHERE:
             raise UserError(
                 f'config.{key}: expected not to be set; set {FROM_ELSEWHERE[option_name]} instead'
@@ -229,8 +223,43 @@ def validate(config: Any) -> ConfigDict:
         if option_name not in known:
             raise UserError(f'config.{key}: {name} has no such option. {registry.near(option_name, known)}')
         _set(checked, key, check_model_option(key, value, known[option_name]))
+    return checked
+
+
+def validate_stored(config: Any, file: str) -> ConfigDict:
+    """`validate` for a config out of `file`, a run's or a model card's.
+
+    It may come from somebody else: a model that is not registered, whose code would be imported, is refused
+    unless the user has named it too.
+    """
+    registry.check_named_in_file(str(flatten(config).get('model.name')), file)
+    return validate(config)
+
+
+def validate_without_model(config: Any) -> ConfigDict:
+    """`validate` for those who only look at a run: its model is not looked up, its options stay as given."""
+    given = flatten(config)
+    checked = _checked(given)
+    for key, value in _of_model(given):
+        _set(checked, key, _frozen(value))
+    return checked
+
+
+def _checked(given: Mapping[str, Any]) -> ConfigDict:
+    """All options but the model's own."""
+    for key in given:
+        if key not in OPTIONS and not key.startswith('model.'):
+            raise UserError(f'config.{key}: there is no such option. {registry.near(key, OPTIONS)}')
+    checked = ConfigDict(convert_dict=True)
+    for key, option in OPTIONS.items():
+        _set(checked, key, check(key, given.get(key, option.default), option))
     _check_together(checked)
     return checked
+
+
+def _of_model(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The model's own options that are set."""
+    return [(key, value) for key, value in given.items() if key not in OPTIONS and value is not None]
 
 
 def check(key: str, value: Any, option: Option) -> Any:
@@ -329,7 +358,7 @@ def _check_together(config: ConfigDict) -> None:
         )
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError('config.optimizer.nesterov: expected a momentum above 0 beside it, got momentum 0')
-    for key in ('skip', 'optimizer'):
+    for key in ('skip', 'rename', 'optimizer'):
         if config.init_from[key] and not config.init_from.path:
             raise UserError(
                 f'config.init_from.{key}: expected init_from.path beside it, the weights it is about'

@@ -1,13 +1,14 @@
 """Carries weights between PyTorch files, safetensors and runs: `python -m train.convert --help`."""
 
 import argparse
+import copy
 import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from flaxnets.errors import UserError
+from flaxnets.errors import NoTorchMap, UserError
 from train import cli
 
 FILES = {'.pt', '.pth', '.safetensors'}
@@ -15,10 +16,13 @@ EXAMPLES = """
   python -m train.convert --from model.pt --to runs/mine --config configs/branching_attn.py
   python -m train.evaluate --workdir runs/mine
   python -m train.convert --from runs/mine --to model.safetensors
+  python -m train.convert --from theirs.pt --to ours.pt --config configs/vgg16.py --rename 'fc.=classifier.'
   python -m train.convert --table vgg16
 
 What --config says of the model must fit the weights; --config.KEY=VALUE changes it. Without --config the
-model card that travels with the weights of flaxnets says what they are.
+model card that travels with the weights of flaxnets says what they are. No image is read: the number of
+classes and the size of the images are those of the config's data set, or of --classes,
+--config.data.image_size and --config.data.channels.
 """
 
 
@@ -34,10 +38,22 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--from', dest='source', metavar='PATH', help='.pt, .pth, .safetensors or a run')
     parser.add_argument('--to', metavar='PATH', help='.pt, .pth, .safetensors, or a folder for a run')
     parser.add_argument('--checkpoint', default='best', help='of a run: best (default), last or a step')
-    parser.add_argument('--skip', default='', help='values that stay fresh: key, path or regular expression')
+    parser.add_argument(
+        '--skip', default='', help='values that stay fresh: key, path or regular expression; or are left out'
+    )
+    parser.add_argument(
+        '--rename', default='', metavar="'OLD=NEW ...'", help='each key becomes re.sub(OLD, NEW, key)'
+    )
+    parser.add_argument('--classes', default='', metavar='N', help='how many, or NAME,NAME,...')
     parser.add_argument(
         '--optimizer', action='store_true', help="to a run: take over PyTorch's moments and step too"
     )
+    parser.add_argument(
+        '--without_unused',
+        action='store_true',
+        help='leave out what the published code has and never uses; otherwise it is written as zeros',
+    )
+    cli.add_model(parser)
     parser.add_argument('--table', metavar='MODEL', help="print a model's map between PyTorch and flaxnets")
     args, rest = parser.parse_known_args(argv[1:])
     if args.table:
@@ -50,15 +66,19 @@ def main(argv: Sequence[str]) -> None:
         config, _ = cli.parse([argv[0], *rest])
     elif rest:
         raise UserError(f'command line: {rest[0]!r} is not expected; see --help')
-    report = convert(
-        args.source,
-        args.to,
-        config,
-        checkpoint=args.checkpoint,
-        skip=args.skip,
-        optimizer=args.optimizer,
-    )
-    print(report)
+    given = {key: value for key, value in vars(args).items() if key not in ('source', 'to', 'table')}
+    given['classes'] = classes(args.classes)
+    print(convert(args.source, args.to, config, **given))
+
+
+def classes(text: str) -> int | tuple[str, ...]:
+    """`'10'` as a number, `'cat,dog'` as names, `''` as none given."""
+    if not text:
+        return ()
+    found = int(text) if text.isdigit() else tuple(filter(None, text.split(',')))
+    if not found or found == 1 or (not isinstance(found, int) and len(set(found)) < max(2, len(found))):
+        raise UserError(f'--classes: expected their number, or two different names or more, got {text!r}')
+    return found
 
 
 def table(name: str) -> str:
@@ -66,9 +86,9 @@ def table(name: str) -> str:
     from flax import nnx
 
     import flaxnets
-    from flaxnets.interop import state_dicts
+    from flaxnets.interop import conversion
 
-    return state_dicts.table(nnx.eval_shape(lambda: flaxnets.create_model(name, rngs=nnx.Rngs(0))))
+    return conversion.table(nnx.eval_shape(lambda: flaxnets.create_model(name, rngs=nnx.Rngs(0))))
 
 
 def convert(
@@ -78,7 +98,11 @@ def convert(
     *,
     checkpoint: str = 'best',
     skip: str = '',
+    rename: str = '',
+    classes: int | Sequence[str] = (),
     optimizer: bool = False,
+    without_unused: bool = False,
+    model: str | None = None,
 ) -> str:
     """Reads weights, checks them against their model, writes them; returns what went where.
 
@@ -87,79 +111,156 @@ def convert(
         to: the same; a workdir that does not hold a run yet.
         config: a training config that describes the model; None: the source's model card does.
         checkpoint: which of a run's.
-        skip: values that start fresh (`config.init_from.skip`); only into a run.
+        skip: values that start fresh (`config.init_from.skip`), into a run; keys that only the source has.
+        rename: rules for keys (`config.init_from.rename`).
+        classes: their number or names, where the config's data set is not known to have others.
         optimizer: take the moments of PyTorch's optimiser, and its step, over into the run.
+        without_unused: do not write what the published code has and never uses.
+        model: 'module:builder', where the source names it as its own model: its code may be run.
 
     Raises:
         UserError: weights that do not fit, no description of the model, a target that cannot be written.
     """
-    from train import config as options
-    from train.checkpointing import init_from
-
-    source, to = (pathlib.Path(path).expanduser() for path in (source, to))
-    if to.suffix not in FILES and (to / 'config.json').exists():
-        raise UserError(f'--to: {to} holds a run already; choose another folder')
-    if to.suffix in FILES and (skip or optimizer):
-        raise UserError(
-            '--skip and --optimizer: expected --to a folder beside them; a file holds weights alone'
-        )
-    weights = init_from.read(source, checkpoint)
-    card = weights.card
-    if config is not None:
-        config = options.validate(config)
-    elif card is None:
-        raise UserError(f'{source}: no model card came with it; say what it is with --config configs/FILE.py')
-    elif to.suffix not in FILES:
-        if not card.config:
-            raise UserError(f'{source}: its model card has no config; give one with --config configs/FILE.py')
-        config = options.validate(card.config)
-    if to.suffix in FILES:
-        return _to_file(weights, to, config)
-    return _to_run(weights, to, config, skip, optimizer)
-
-
-def _to_file(weights: Any, to: pathlib.Path, config: Any) -> str:
-    """Writes a file with published keys, in the dtypes the weights have, and a model card."""
     from flax import nnx
 
-    from flaxnets import interop, registry
-    from flaxnets.interop import state_dicts
-    from train import data, experiment
+    from flaxnets import count_parameters, registry
+    from train import experiment
+    from train.checkpointing import init_from
 
+    is_file = _is_file(to)
+    source, to = (pathlib.Path(path).expanduser() for path in (source, to))
+    if not is_file and (to / 'config.json').exists():
+        raise UserError(f'--to: {to} holds a run already; choose another folder')
+    if is_file and optimizer:
+        raise UserError('--optimizer: expected --to a folder beside it; a file holds weights alone')
+    if model is not None:
+        registry.entry(model)
+    weights = init_from.read(source, checkpoint)
+    config = _config(config, weights.card, source, is_file)
     if config is None:
-        described = weights.card
-        model = nnx.eval_shape(described.create_model)
+        assert weights.card is not None  # or `_config` has said so
+        if classes:
+            raise UserError('--classes: expected --config beside it; without one the model card says all')
+        shapes, card = nnx.eval_shape(weights.card.create_model), weights.card
     else:
-        images = data.load(config.data, 'test')
+        images = _images(config, weights.card, classes)
         with experiment.precision(config):
-            model = nnx.eval_shape(lambda: experiment.create_model(config, images))
-        described = experiment.model_card(config, model, images)
-    match = weights.match(model)
-    if weights.own:
-        arrays = state_dicts.published(registry.torch_rows(model), weights.given)
+            shapes = nnx.eval_shape(lambda: experiment.create_model(config, images))
+        card = experiment.model_card(config, shapes, images)
+    match = weights.match(shapes, skip=skip, rename=rename)
+    if is_file:
+        lines = _to_file(weights, match, shapes, to, card, unused=not without_unused)
     else:
-        arrays = {key: weights.given[key] for row in match.loaded for key in row.torch}
-    interop.save(to, arrays, described)
-    return _report(weights, match, model, to)
+        lines = _to_run(weights, match, config, images, to, card, optimizer=optimizer)
+    lines += [
+        f'{weights.what}: {init_from.described(match)}',
+        f'{to}: {count_parameters(shapes):,} parameters',
+    ]
+    return '\n'.join(lines)
 
 
-def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: bool) -> str:
-    """Writes a workdir whose only checkpoint holds the weights."""
+def _is_file(to: str | pathlib.Path) -> bool:
+    """Whether `to` is meant as a file.
+
+    Raises:
+        UserError: it looks like a file of a kind that cannot be written.
+    """
+    suffix = pathlib.Path(to).suffix
+    if suffix in FILES or str(to).endswith('/') or pathlib.Path(to).expanduser().is_dir():
+        return suffix in FILES
+    if suffix[1:2].isalpha():
+        raise UserError(
+            f'--to: expected a name that ends in {", ".join(sorted(FILES))}, or a folder for a run, got '
+            f'{to}; for a folder of this name write {to}/'
+        )
+    return False
+
+
+def _config(config: Any, card: Any, source: pathlib.Path, is_file: bool) -> Any:
+    """The checked config that describes the weights; None: their card does."""
+    from train import config as options
+
+    if config is not None:
+        return options.validate(config)
+    if card is None:
+        raise UserError(f'{source}: no model card came with it; say what it is with --config configs/FILE.py')
+    if is_file:
+        return None
+    if not card.config:
+        raise UserError(f'{source}: its model card has no config; give one with --config configs/FILE.py')
+    return options.validate_stored(card.config, str(source))
+
+
+def _images(config: Any, card: Any, classes: int | Sequence[str]) -> Any:
+    """What the config's images are like: as the config and `classes` say, else the weights' card, else, where
+    they are on disk, as they are."""
+    from train import data
+    from train.data.spec import of_card, spec
+
+    same = card is not None and card.config.get('data', {}).get('name') == config.data.name
+    like = of_card(card) if same else None
+    described = spec(config.data, classes=classes, like=like)
+    if described is not None:
+        return described
+    local = copy.deepcopy(config.data)
+    local.download = False
+    try:
+        return data.load(local, 'test')
+    except UserError as error:
+        raise UserError(
+            f'--classes: expected the number of classes of {config.data.name}, or their names, because its '
+            f'images are not at hand ({error})'
+        ) from None
+
+
+def _to_file(weights: Any, match: Any, model: Any, to: pathlib.Path, card: Any, *, unused: bool) -> list[str]:
+    """Writes the weights in the dtypes they have, and the model card; returns what to say of it.
+
+    They get published keys, or the model's own where it has no map.
+    """
+    from flaxnets import interop
+    from flaxnets.interop import conversion
+
+    if match.fresh:
+        raise UserError(
+            f'--skip: expected --to a folder; a file cannot leave {match.fresh[0].flax} to fresh values'
+        )
+    loaded = {key: match.given[key] for row in match.loaded for key in row.torch}
+    try:
+        written = conversion.published(model, loaded, unused=False) if weights.own else loaded
+        lines = [conversion.table(model)]
+    except NoTorchMap as error:
+        if to.suffix != '.safetensors':
+            raise
+        interop.save(to, loaded, card, own=True)
+        return [f'{str(error).partition(";")[0]}: written by our own names']
+    zeros = conversion.unused_zeros(model, written) if unused else {}
+    interop.save(to, written | {key: match.given.get(key, value) for key, value in zeros.items()}, card)
+    if zeros:
+        lines.append(
+            f'with {len(zeros)} keys that the published code has and never uses, such as '
+            f'{next(iter(zeros))}: zeros, unless the source has them; --without_unused leaves them out'
+        )
+    return lines
+
+
+def _to_run(
+    weights: Any, match: Any, config: Any, images: Any, to: pathlib.Path, card: Any, *, optimizer: bool
+) -> list[str]:
+    """Writes a workdir whose only checkpoint holds the weights; returns what to say of it."""
     import jax.numpy as jnp
     from flax import nnx
 
-    from flaxnets.interop import optimizer_state
+    from flaxnets.interop import conversion, optimizer_state
     from flaxnets.interop.atomic import write_json
-    from train import data, experiment, optim, state
+    from train import experiment, optim, state
     from train.checkpointing.checkpoints import Checkpoints
     from train.checkpointing.lock import WorkdirLock
     from train.checkpointing.meta import Meta
 
-    images = data.load(config.data, 'test')
     with experiment.precision(config):
         create = lambda: experiment.create_model(config, images)  # noqa: E731
-        model = create() if skip else nnx.eval_shape(create)
-        match = weights.match(model, skip=skip)
+        model = create() if match.fresh else nnx.eval_shape(create)
         params, stats = weights.values(model, match, state.split(model)[1:])
         fixed = state.without_gradient(model) | experiment.frozen_parameters(config, model)
         rule, step = optim.create(config, steps_per_epoch=1, fixed=fixed), 0
@@ -170,26 +271,14 @@ def _to_run(weights: Any, to: pathlib.Path, config: Any, skip: str, optimizer: b
             opt_state, step = weights.moments(model, match, made.opt_state)
             opt_state = optimizer_state.continue_schedule(opt_state, step)
             made = dataclasses.replace(made, step=jnp.full_like(made.step, step), opt_state=opt_state)
-        meta = Meta(config=config.to_dict(), card=experiment.model_card(config, model, images))
         with WorkdirLock(to):
             checkpoints = Checkpoints(to, keep=config.checkpoint.keep, metric=config.checkpoint.metric)
             try:
-                checkpoints.save(made, step, meta, None)
+                checkpoints.save(made, step, Meta(config=config.to_dict(), card=card), None)
             finally:
                 checkpoints.close()
             write_json(to / 'config.json', config.to_dict())
-    return _report(weights, match, model, to)
-
-
-def _report(weights: Any, match: Any, model: Any, to: pathlib.Path) -> str:
-    from flaxnets import count_parameters
-    from flaxnets.interop import state_dicts
-    from train.checkpointing.init_from import described
-
-    return (
-        f'{state_dicts.table(model)}\n{weights.what}: {described(match)}\n'
-        f'{to}: {count_parameters(model):,} parameters'
-    )
+    return [] if weights.own else [conversion.table(model)]
 
 
 if __name__ == '__main__':

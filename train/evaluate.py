@@ -34,15 +34,18 @@ def evaluate(
     data_dir: str | None = None,
     batch_size: int = 0,
     ema: bool = False,
+    model: str | None = None,
 ) -> dict[str, Any]:
     """Loss, accuracy, macro F1, accuracy per class and confusion matrix of a checkpoint on a split.
 
     The checkpoint carries its config; the images are needed too, and `data_dir` says where they are if they
     have moved. A damaged checkpoint is not used, with a warning; asking for it by its step is an error.
+    A model of your own, 'module:builder', is imported only if you name it too, as `model` or before.
     The averaged parameters of a run with `optimizer.ema` are scored too, under 'ema'; with `ema=True` they
     alone. `batch_size`, where memory is small, replaces the run's: models that draw candidates at random
     score a little differently then.
     """
+    from flaxnets import registry
     from train import data, experiment
     from train.checkpointing.checkpoints import Checkpoints, read_config
     from train.data import describe
@@ -51,6 +54,8 @@ def evaluate(
     from train.state import TrainState
 
     workdir = pathlib.Path(workdir).expanduser()
+    if model is not None:
+        registry.entry(model)
     config = read_config(workdir)
     if config is None:
         raise UserError(
@@ -117,6 +122,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--batch_size', type=int, default=0, help="default: the run's")
     parser.add_argument('--ema', action='store_true', help='the averaged parameters alone')
     parser.add_argument('--json', action='store_true', help='print the scores as JSON')
+    cli.add_model(parser)
     args = parser.parse_args(argv[1:])
     result = evaluate(
         args.workdir,
@@ -125,6 +131,7 @@ def main(argv: Sequence[str]) -> None:
         data_dir=args.data_dir,
         batch_size=args.batch_size,
         ema=args.ema,
+        model=args.model,
     )
     if args.json:
         print(json.dumps(result))

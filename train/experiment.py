@@ -13,7 +13,7 @@ from flax import nnx
 
 import flaxnets
 from flaxnets.errors import UserError
-from flaxnets.interop import state_dicts
+from flaxnets.interop import matching
 from flaxnets.interop.model_card import ModelCard
 from train import data, metrics, optim, state, step
 from train.config import ConfigDict, model_options
@@ -139,7 +139,7 @@ def place(
     return {split: placed(images) for split, images in splits.items()}, said
 
 
-def arguments(config: ConfigDict, images: data.ImageSet) -> dict[str, Any]:
+def arguments(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> dict[str, Any]:
     """What the config's model is built with for images like these; its options win over the data's."""
     shape = images.image_shape
     given: dict[str, Any] = {'num_classes': len(images.class_names), 'image_shape': shape}
@@ -152,7 +152,7 @@ def arguments(config: ConfigDict, images: data.ImageSet) -> dict[str, Any]:
     return given
 
 
-def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
+def create_model(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> nnx.Module:
     """The config's model for images like these."""
     given = arguments(config, images)
     dtypes = {
@@ -174,9 +174,10 @@ def create_model(config: ConfigDict, images: data.ImageSet) -> nnx.Module:
         raise UserError(f'config.model: {config.model.name} cannot be built with {given}: {error}') from error
 
 
-def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet) -> ModelCard:
+def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet | data.ImageSpec) -> ModelCard:
     """What others need to know to use the weights of the config's `model`, without metrics."""
-    config = statistics.resolved(config, {images.split: images})
+    sets = {images.split: images} if isinstance(images, data.ImageSet) else {}
+    config = statistics.resolved(config, sets)
     height, width, channels = images.image_shape
     return ModelCard(
         architecture=config.model.name,
@@ -197,7 +198,7 @@ def frozen_parameters(config: ConfigDict, model: nnx.Module) -> frozenset[str]:
     if not config.optimizer.freeze:
         return frozenset()
     params = state.split(model)[1]
-    named = state_dicts.selected(model, [config.optimizer.freeze], option='config.optimizer.freeze')
+    named = matching.selected(model, [config.optimizer.freeze], option='config.optimizer.freeze')
     frozen = named.intersection(params)
     if len(frozen) in (0, len(params)):
         which = 'all parameters' if frozen else 'no parameter'

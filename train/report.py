@@ -17,13 +17,17 @@ def rebuild(
     split: str = 'test',
     data_dir: str | None = None,
     folder: str | pathlib.Path | None = None,
+    model: str | None = None,
 ) -> pathlib.Path:
     """Writes the page of a checkpoint for a split anew, to `workdir/report` or `folder`; returns its path."""
+    from flaxnets import registry
     from train import data, experiment, outcome, summary
     from train.checkpointing.checkpoints import Checkpoints, read_config
     from train.experiment import Experiment
 
     workdir = pathlib.Path(workdir).expanduser()
+    if model is not None:
+        registry.entry(model)
     config = read_config(workdir)
     if config is None:
         raise UserError(f'--workdir: expected the folder of a run, but {workdir} does not exist or is none')
@@ -79,6 +83,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         '--to', default=None, help='folder for the page; default: report/ or comparison/ there'
     )
+    cli.add_model(parser)
     args = parser.parse_args(argv[1:])
     if args.compare:
         from train.reporting import compare
@@ -89,7 +94,12 @@ def main(argv: Sequence[str]) -> None:
         page = compare.write(workdirs, folder)
     else:
         page = rebuild(
-            args.workdir, checkpoint=args.checkpoint, split=args.split, data_dir=args.data_dir, folder=args.to
+            args.workdir,
+            checkpoint=args.checkpoint,
+            split=args.split,
+            data_dir=args.data_dir,
+            folder=args.to,
+            model=args.model,
         )
     print(f'report      {page}')
 

@@ -24,9 +24,8 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from flaxnets import registry
 from flaxnets.errors import UserError
-from flaxnets.interop import files, state_dicts
+from flaxnets.interop import conversion, files, matching, state_dicts
 from flaxnets.interop.atomic import replacing
 from flaxnets.interop.model_card import ModelCard
 
@@ -34,7 +33,11 @@ PathLike = str | os.PathLike[str]
 
 
 def from_torch(
-    model: nnx.Module, state_dict: Mapping[str, Any], *, skip: str | Sequence[str] = ()
+    model: nnx.Module,
+    state_dict: Mapping[str, Any],
+    *,
+    skip: str | Sequence[str] = (),
+    rename: str | Sequence[str] = (),
 ) -> nnx.Module:
     """Loads a PyTorch state dict into `model`, in place, and returns it.
 
@@ -44,42 +47,53 @@ def from_torch(
         model: a model of `list_models()`, or one registered with a `torch_map`. An abstract one will
             do, and saves computing initial values: `nnx.eval_shape(lambda: create_model(...))`.
         state_dict: {published key: tensor or array}, or a checkpoint with it under 'state_dict',
-            'model_state_dict' or 'model'; the prefixes of DataParallel and torch.compile are taken off.
-            Values are converted to the model's dtypes.
+            'model_state_dict', 'model' or 'net'; the prefixes of DataParallel, torch.compile and Lightning
+            are taken off, and the keys of known other code (timm's VGG16) are understood. Values are
+            converted to the model's dtypes.
         skip: what the model keeps, to replace a head for example: published keys or paths in the model,
-            their beginnings up to a dot ('classifier.6') or regular expressions.
+            their beginnings up to a dot ('classifier.6') or regular expressions. Keys that only the
+            state dict has are left out in the same way.
+        rename: rules 'OLD=NEW' for other keys: each becomes `re.sub(OLD, NEW, key)`.
 
     Raises:
-        UserError: one line that lists every missing, surplus or misshaped key. Nothing is changed then.
+        UserError: one line that lists every missing, surplus or misshaped key, or those whose values are not
+            finite. Nothing is changed then.
     """
-    given = state_dicts.arrays(state_dict)
-    match = state_dicts.match(model, given, skip=skip)
-    variables = state_dicts.flat_state(model)
-    for path, value in state_dicts.converted(model, given, match.loaded).items():
+    return _filled(model, matching.match(model, state_dicts.arrays(state_dict), skip=skip, rename=rename))
+
+
+def _filled(model: nnx.Module, match: matching.Match) -> nnx.Module:
+    variables = conversion.flat_state(model)
+    for path, value in conversion.converted(model, match.given, match.loaded).items():
         variables[path].set_value(value)
     return model
 
 
-def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
+def to_torch(model: nnx.Module, *, unused: bool = True) -> dict[str, np.ndarray]:
     """The model's values under the keys and in the layouts of the published PyTorch code.
 
-    `load_state_dict(..., strict=True)` takes them, except where the published layer owns weights that
-    it does not use (a 1x1 convolution, see `layers/tokens.py`; half a block, see `models/block_cnn.py`):
-    `strict=False` there.
+    `load_state_dict(..., strict=True)` takes them. Some published layers own weights that they do not use (a
+    1x1 convolution, see `layers/tokens.py`; half a block, see `models/block_cnn.py`): these are zeros here,
+    and `unused=False` leaves them out.
     """
-    values = {path: variable[...] for path, variable in state_dicts.flat_state(model).items()}
-    return state_dicts.published(registry.torch_rows(model), values)
+    return conversion.published(model, values_of(model), unused=unused)
+
+
+def values_of(model: nnx.Module) -> dict[str, Any]:
+    """The model's values by their own names, {path joined by '/': array}."""
+    return {path: variable[...] for path, variable in conversion.flat_state(model).items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: the weights under published keys, the model card if there is one,
-    and PyTorch's optimiser state if it lies beside them."""
+    """What a file holds: the weights under published keys, or by paths in the model (`own`), the model card
+    if there is one, and PyTorch's optimiser state if it lies beside them."""
 
     state_dict: dict[str, np.ndarray]
     card: ModelCard | None = None
     optimizer: dict[str, Any] | None = None
     format: str = ''
+    own: bool = False
 
     def create_model(self) -> nnx.Module:
         """The model of the card, with these weights."""
@@ -88,7 +102,8 @@ class Checkpoint:
                 'no model card came with the weights; build the model with create_model and load them with '
                 'interop.from_torch(model, checkpoint.state_dict)'
             )
-        return from_torch(self.card.create_model(), self.state_dict)
+        model = self.card.create_model()
+        return _filled(model, matching.match(model, self.state_dict, own=self.own))
 
 
 def load(path: PathLike) -> Checkpoint:
@@ -101,10 +116,13 @@ def load(path: PathLike) -> Checkpoint:
     try:
         with path.open('rb') as file:
             start = file.read(9)
-        if start.startswith(b'PK') or start.startswith(b'\x80'):
-            return _load_pt(path)
-        if start[8:] == b'{':
+        pickled = start.startswith((b'PK', b'\x80'))
+        # safetensors begins with the length of its header, whose bytes may be those that begin a pickle.
+        length = int.from_bytes(start[:8], 'little')
+        if start[8:] == b'{' and (not pickled or length < path.stat().st_size):
             return _load_safetensors(path)
+        if pickled:
+            return _load_pt(path)
         raise files.BadFile('neither a PyTorch file nor safetensors' if start else 'empty')
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror or error})') from None
@@ -112,23 +130,39 @@ def load(path: PathLike) -> Checkpoint:
         raise UserError(f'{path}: {error}') from None
 
 
-def save(path: PathLike, model: nnx.Module | Mapping[str, np.ndarray], card: ModelCard | None = None) -> None:
+def save(
+    path: PathLike,
+    model: nnx.Module | Mapping[str, np.ndarray],
+    card: ModelCard | None = None,
+    *,
+    own: bool = False,
+) -> None:
     """Writes a model, or `to_torch(model)`, as `.safetensors`, `.pt` or `.pth`, whole or not at all.
 
     The card goes into the header of `.safetensors`, and for `.pt` into a file of its own beside it,
     `NAME.pt.json`, so that the `.pt` is a plain state dict: `torch.load(path, weights_only=True)`.
 
+    With `own` a `.safetensors` has the model's own names, paths joined by '/', and layouts: for a model
+    that has no PyTorch map. The header says so ('format': 'flax'), and `load` reads it.
+
     Raises:
         UserError: another suffix; `.pt` without PyTorch; a path that cannot be written.
     """
     path = pathlib.Path(path)
-    arrays = to_torch(model) if isinstance(model, nnx.Module) else dict(model)
+    if isinstance(model, nnx.Module):
+        arrays = values_of(model) if own else to_torch(model)
+    else:
+        arrays = dict(model)
+    if own and path.suffix != '.safetensors':
+        raise UserError(f'{path}: expected a name that ends in .safetensors for weights by our own names')
     if path.suffix not in {'.safetensors', '.pt', '.pth'}:
         raise UserError(f'{path}: expected a name that ends in .safetensors, .pt or .pth')
     try:
         with replacing(path, shared=True) as partial:
             if path.suffix == '.safetensors':
-                metadata = {'format': 'pt'} | ({'flaxnets': card.to_json()} if card else {})
+                metadata = {'format': 'flax' if own else 'pt'} | (
+                    {'flaxnets': card.to_json()} if card else {}
+                )
                 contiguous = {key: np.array(value, order='C') for key, value in arrays.items()}
                 safetensors.numpy.save_file(contiguous, partial, metadata)
             else:
@@ -156,7 +190,8 @@ def _load_safetensors(path: pathlib.Path) -> Checkpoint:
     except safetensors.SafetensorError as error:
         raise files.BadFile(f'damaged or truncated ({error})') from None
     card = ModelCard.from_json(metadata['flaxnets']) if 'flaxnets' in metadata else None
-    return Checkpoint(state_dicts.arrays(arrays), card, format='safetensors')
+    own = metadata.get('format') == 'flax'
+    return Checkpoint(arrays if own else state_dicts.arrays(arrays), card, format='safetensors', own=own)
 
 
 def _load_pt(path: pathlib.Path) -> Checkpoint:
@@ -168,6 +203,8 @@ def _load_pt(path: pathlib.Path) -> Checkpoint:
     optimizer = None
     if isinstance(content, Mapping):
         beside = [content.get(key) for key in ('optimizer_state_dict', 'optimizer')]
+        several = content.get('optimizer_states')  # Lightning's, of which one is clear
+        beside += several if isinstance(several, list) and len(several) == 1 else []
         optimizer = next((o for o in beside if isinstance(o, dict) and 'param_groups' in o), None)
     return Checkpoint(
         state_dicts.arrays(content), ModelCard.from_json(text) if text else None, optimizer, how

@@ -83,6 +83,29 @@ class Row:
     layout: Layout
 
 
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Other code with the same network under other keys.
+
+    Attributes:
+        name: whose they are, "timm's VGG16".
+        modules: {a module's name there: its name in the map}; None for one that this model leaves out.
+    """
+
+    name: str
+    modules: dict[str, str | None]
+
+    def translated(self, key: str) -> str:
+        """The map's key for one of the other code's."""
+        module, dot, value = key.rpartition('.')
+        return f'{self.modules.get(module) or module}{dot}{value}'
+
+    def leaves_out(self, key: str) -> bool:
+        """Whether the key is of a module that this model leaves out."""
+        module = key.rpartition('.')[0]
+        return module in self.modules and self.modules[module] is None
+
+
 def layer(torch: str, flax: str, kernel: Layout, *, bias: bool = True) -> Iterator[Row]:
     """A convolution or linear layer: PyTorch's weight and bias, Flax's kernel and bias."""
     yield Row((f'{torch}.weight',), f'{flax}/kernel', kernel)

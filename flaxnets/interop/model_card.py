@@ -32,7 +32,12 @@ class ModelCard:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def create_model(self, *, rngs: nnx.Rngs | None = None) -> nnx.Module:
-        """The model with fresh values."""
+        """The model with fresh values.
+
+        Raises:
+            UserError: the card names code, 'module:builder', that you have not named yourself.
+        """
+        registry.check_named_in_file(self.architecture, 'the model card')
         return registry.create_model(self.architecture, rngs=rngs or nnx.Rngs(0), **self.options)
 
     def to_json(self) -> str:

@@ -17,9 +17,10 @@ import optax
 from flax import nnx
 
 from flaxnets.errors import UserError
-from flaxnets.interop import maps, state_dicts
+from flaxnets.interop import conversion, maps, state_dicts
+from flaxnets.interop.matching import Match
 
-BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
+BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked', 'n_averaged')
 ADAM, SGD = ('exp_avg', 'exp_avg_sq'), ('momentum_buffer',)
 
 
@@ -28,7 +29,7 @@ def take_over(
     optimizer: Mapping[str, Any],
     model: nnx.Module,
     given: Mapping[str, np.ndarray],
-    rows: Iterable[maps.Row],
+    match: Match,
 ) -> tuple[optax.OptState, int]:
     """`opt_state` with the moments of a PyTorch optimiser's `state_dict()`.
 
@@ -37,7 +38,7 @@ def take_over(
         optimizer: the state dict that lay beside the weights.
         model: the model the weights were loaded into.
         given: the weights, {published key: array} in the file's order.
-        rows: the model's rows that were loaded; the moments of others stay zero.
+        match: what was loaded; the moments of other values stay zero.
 
     Returns:
         The state, and the updates made so far: Adam's steps; 0 for SGD, which does not count them.
@@ -45,7 +46,9 @@ def take_over(
     Raises:
         UserError: no moments there, moments of another optimiser, or parameters that cannot be told apart.
     """
-    moments = by_key(optimizer, given)
+    renamed = match.renames.keys
+    own = {key: array for key, array in given.items() if renamed[key] not in match.foreign}
+    moments = {renamed[key]: each for key, each in by_key(optimizer, given, own).items()}
     kinds = {name for each in moments.values() for name in each}
     if 'max_exp_avg_sq' in kinds:
         raise UserError('init_from.optimizer: the file holds AMSGrad moments, which flaxnets does not have')
@@ -62,7 +65,7 @@ def take_over(
             f'init_from.optimizer: the file holds {there}, the optimizer of the config needs {needed}; set '
             'config.optimizer as PyTorch had it'
         )
-    rows = list(rows)
+    rows = match.loaded
     step = max(steps, default=0)
 
     def replaced(state: Any) -> Any:
@@ -78,19 +81,26 @@ def take_over(
     return taken_over, step
 
 
-def by_key(optimizer: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """{published key: {'exp_avg': ...}}, from PyTorch's numbering of the parameters."""
+def by_key(
+    optimizer: Mapping[str, Any], given: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """{key in the file: {'exp_avg': ...}}, from PyTorch's numbering of the parameters.
+
+    These are the weights `given`, or only those of the model, `own`: a loss in the same file has weights too.
+    """
     groups = optimizer['param_groups']
-    keys = [key for key in given if not key.endswith(BUFFERS)]
+    keys, others = ([key for key in each if not key.endswith(BUFFERS)] for each in (given, own))
     named = [name for group in groups for name in group.get('param_names', ())]
     numbers = [number for group in groups for number in group['params']]
     if named:
-        keys = ['.'.join(p for p in name.split('.') if p not in state_dicts.WRAPPERS) for name in named]
+        keys = list(map(state_dicts.unwrapped, named))
     elif len(groups) > 1:
         raise UserError(
             f'init_from.optimizer: expected one group of parameters, got {len(groups)}, and it is not '
             'stated which parameters they have; save an optimiser made with model.named_parameters()'
         )
+    elif len(keys) != len(numbers):
+        keys = others
     if len(keys) != len(numbers):
         raise UserError(
             f'init_from.optimizer: expected an optimiser of {len(keys)} parameters, got {len(numbers)}; '
@@ -100,12 +110,18 @@ def by_key(optimizer: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dic
     for key, number in zip(keys, numbers, strict=True):
         state = {n: v for n, v in optimizer['state'].get(number, {}).items() if v is not None}
         moments[key] = {n: state_dicts.to_numpy(v) for n, v in state.items()}
-        for name in (*ADAM, *SGD):
-            if name in state and state[name].shape != given[key].shape:
+        if key not in given:
+            raise UserError(
+                f'init_from.optimizer: the optimiser has a parameter {key!r}, which is not among the weights'
+            )
+        for name in {*ADAM, *SGD}.intersection(state):
+            if state[name].shape != given[key].shape:
                 raise UserError(
                     f'init_from.optimizer: expected {name} {number} to be of {key}, {given[key].shape}, '
                     f'got {tuple(state[name].shape)}'
                 )
+            if not np.isfinite(moments[key][name]).all():
+                raise UserError(f'init_from.optimizer: {name} of {key} holds NaN or infinity')
     return moments
 
 
@@ -130,9 +146,12 @@ def _values(
 ) -> dict[str, jax.Array]:
     """One moment of all parameters, by path."""
     rows = [row for row in rows if row.flax in fresh]
-    shapes = state_dicts.expected_shapes(model, rows)
-    arrays = {key: moments.get(key, {}).get(name, np.zeros(shape)) for key, (shape, _) in shapes.items()}
-    return dict(fresh) | state_dicts.converted(model, arrays, rows)
+    shapes = conversion.expected_shapes(model, rows)
+    arrays = {
+        key: np.reshape(moments.get(key, {}).get(name, np.zeros(shape)), shape)
+        for key, (shape, _) in shapes.items()
+    }
+    return dict(fresh) | conversion.converted(model, arrays, rows)
 
 
 def _has_moments(state: Any) -> bool:

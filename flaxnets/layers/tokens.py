@@ -54,6 +54,7 @@ class ImageTokens(nnx.Module):
         grid: rows and columns of tokens, T = rows x columns.
         out_size: height and width of the image coming out.
         features: a token's features, [going in, coming out].
+        out_features: channels of the image coming out.
         unused_parameters: the 1x1 convolution [C_out + 2, C_out] that the published layers own even
             without location channels, when no input reaches it; left out here, counted there.
     """
@@ -80,6 +81,7 @@ class ImageTokens(nnx.Module):
         self.out_size = (self.grid[0] * back, self.grid[1] * back)
         extra = 2 if options.location_channels else 0
         self.features = ((in_features + extra) * scale**2, (out_features + extra) * back**2)
+        self.out_features = out_features
         self.location_channels = options.location_channels
         self.unused_parameters = 0 if self.location_channels else (out_features + 2 + 1) * out_features
         if self.location_channels:

@@ -29,7 +29,7 @@ def close(actual, expected, message: str, tolerance: float = TOLERANCE) -> None:
 
 def summaries(model: nnx.Module, expected: dict, message: str, tolerance: float = TOLERANCE) -> None:
     """The model's values against summaries in PyTorch's names and layout."""
-    values = interop.to_torch(model)
+    values = interop.to_torch(model, unused=False)
     for name, numbers in expected.items():
         if name in values:
             close(summary(values[name]), numbers or [0, 0, 0], f'{message} {name}', tolerance)

@@ -1,6 +1,7 @@
 """Files in PyTorch's formats and safetensors, good and bad; arrays that cross live."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxnets import UserError, create_model, interop
+from flaxnets import UserError, create_model, interop, registry
 from flaxnets.interop.files import BadFile, read
 from flaxnets.interop.model_card import ModelCard
 
@@ -159,6 +160,47 @@ def test_bfloat16_travels(name, tmp_path):
     values = {'a': np.arange(4).astype(jnp.bfloat16).reshape(2, 2).T}
     interop.save(tmp_path / name, values)
     equal(interop.load(tmp_path / name).state_dict, values)
+
+
+def test_every_length_of_a_header_is_read(tmp_path):
+    """It stands at the beginning of the file, where pickles and zip archives have their marks."""
+    beginnings = set()
+    for length in range(0, 256, 8):
+        safetensors.numpy.save_file({'a': np.ones(2)}, tmp_path / 'm.safetensors', {'x': 'y' * length})
+        beginnings.add((tmp_path / 'm.safetensors').read_bytes()[0])
+        np.testing.assert_array_equal(interop.load(tmp_path / 'm.safetensors').state_dict['a'], np.ones(2))
+    assert 0x80 in beginnings
+
+
+def test_a_model_without_a_map_travels_by_our_own_names(tmp_path):
+    class Own(nnx.Module):
+        def __init__(self, num_classes=3, image_shape=(2, 2, 1), **types):
+            self.linear = nnx.Linear(4, num_classes, **types)
+
+    registry.register('own', Own, document='test', meaning='a linear layer')
+    try:
+        model = create_model('own', rngs=nnx.Rngs(0))
+        with pytest.raises(UserError, match='Own has no PyTorch map'):
+            interop.save(tmp_path / 'm.safetensors', model)
+        with pytest.raises(UserError, match=r'ends in \.safetensors'):
+            interop.save(tmp_path / 'm.pt', model, own=True)
+        interop.save(tmp_path / 'm.safetensors', model, ModelCard('own'), own=True)
+        checkpoint = interop.load(tmp_path / 'm.safetensors')
+        assert set(checkpoint.state_dict) == {'linear/kernel', 'linear/bias'}
+        np.testing.assert_array_equal(checkpoint.create_model().linear.kernel, model.linear.kernel)
+    finally:
+        del registry.MODELS['own']
+
+
+def test_a_card_runs_no_code(tmp_path, model, monkeypatch):
+    """A file may name a module, which would be imported from the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'naughty.py').write_text('import pathlib\npathlib.Path("ran").touch()\n')
+    interop.save('m.safetensors', model, dataclasses.replace(CARD, architecture='naughty:build'))
+    with pytest.raises(UserError, match="the model card names a model of its own, 'naughty:build'"):
+        interop.load('m.safetensors').create_model()
+    assert not (tmp_path / 'ran').exists()
 
 
 def test_writing_fails_in_a_line(tmp_path, model, monkeypatch):

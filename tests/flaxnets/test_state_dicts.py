@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from flaxnets import UserError, create_model, interop
-from flaxnets.interop import state_dicts
+from flaxnets.interop import conversion, matching, state_dicts
 
 OPTIONS = {'image_shape': (8, 8, 3), 'width': 4}
 
@@ -32,11 +32,26 @@ def weights():
         lambda weights: {'epoch': 3, 'state_dict': weights, 'optimizer': {'state': {}}},
         lambda weights: {'model_state_dict': weights},
         lambda weights: {'model': {'state_dict': weights}, 'args': 'x'},
+        lambda weights: {'net': {f'module.{key}': value for key, value in weights.items()}, 'acc': 91.2},
+        lambda weights: {'state_dict': {f'model.{key}': value for key, value in weights.items()}},
+        lambda weights: {f'net.backbone.{key}': value for key, value in weights.items()},
+        lambda weights: {'n_averaged': np.array(3)} | {f'module.{k}': v for k, v in weights.items()},
         lambda weights: {f'module.{key}': value for key, value in weights.items()},
         lambda weights: {f'_orig_mod.module.{key}': value for key, value in weights.items()},
         lambda weights: {key.replace('features.', 'features.module.'): v for key, v in weights.items()},
     ],
-    ids=['state_dict', 'model_state_dict', 'model', 'parallel', 'compiled', 'partly parallel'],
+    ids=[
+        'state_dict',
+        'model_state_dict',
+        'model',
+        'pytorch-cifar',
+        'Lightning',
+        'a part of a module',
+        'averaged (SWA)',
+        'parallel',
+        'compiled',
+        'partly parallel',
+    ],
 )
 def test_checkpoints_of_training_scripts_are_recognised(wrap, weights):
     np.testing.assert_array_equal(values(interop.from_torch(cnn(), wrap(weights))), values(cnn(seed=1)))
@@ -146,23 +161,51 @@ def test_a_skip_that_fits_nothing_is_an_error(skip, message, weights):
         interop.from_torch(cnn(), weights, skip=skip)
 
 
+@pytest.mark.parametrize('skip', ['criterion', 'criterion.weight', ('classifier', r'crit.*')])
+def test_what_only_the_file_has_is_dropped(skip, weights):
+    given = weights | {'criterion.weight': np.ones(10)}
+    with pytest.raises(UserError, match=r'criterion\.weight: not in this model'):
+        interop.from_torch(cnn(), given)
+    model = interop.from_torch(cnn(), given, skip=skip)
+    np.testing.assert_array_equal(interop.to_torch(model)['features.0.weight'], weights['features.0.weight'])
+
+
+def test_a_skip_that_leaves_nothing_is_an_error(weights):
+    with pytest.raises(UserError, match=r"skip: '\.\*' leaves nothing to load"):
+        interop.from_torch(cnn(), weights, skip='.*')
+
+
+def test_weights_that_are_not_finite_are_named(weights):
+    given = {key: value.copy() for key, value in weights.items()}
+    given['features.0.weight'][0, 0, 0] = np.nan
+    given['classifier.1.bias'] = given['classifier.1.bias'].astype(jnp.bfloat16)
+    given['classifier.1.bias'][3] = np.inf
+    model = cnn()
+    with pytest.raises(
+        UserError, match=r'NaN or infinity.*features\.0\.weight \(3 of 108\).*bias \(1 of 10\)'
+    ):
+        interop.from_torch(model, given)
+    np.testing.assert_array_equal(values(model), values(cnn()))
+    interop.from_torch(model, given, skip=('features.0.weight', 'classifier.1.bias'))
+
+
 def test_a_match_says_what_went_where():
     model = create_model('convnn_all', rngs=nnx.Rngs(0), **OPTIONS)
     given = interop.to_torch(model) | {'features.0.pointwise_conv.bias': np.zeros(4, np.float32)}
-    match = state_dicts.match(model, given, skip='classifier')
+    match = matching.match(model, given, skip='classifier')
     assert [row.flax for row in match.fresh] == ['head/kernel', 'head/bias']
     assert 'features.0.pointwise_conv.bias' in match.ignored
     assert len(match.loaded) == 4
 
 
 def test_a_model_without_a_map_says_how_to_add_one():
-    with pytest.raises(UserError, match=r'register the model with one.*torch_map='):
+    with pytest.raises(UserError, match=r'has no PyTorch map; register the model with one.*torch_map='):
         interop.from_torch(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), {'weight': np.zeros((2, 2))})
 
 
 def test_the_map_prints_as_a_table():
     model = create_model('convnn_all', rngs=nnx.Rngs(0), **OPTIONS)
-    heading, first, *_, last = [re.split(' {2,}', line) for line in state_dicts.table(model).splitlines()]
+    heading, first, *_, last = [re.split(' {2,}', line) for line in conversion.table(model).splitlines()]
     assert heading == ['PyTorch', 'shape', 'flaxnets', 'shape', 'layout']
     assert first == [
         'features.0.Conv1d_NN.conv1d_layer.weight',
@@ -171,4 +214,4 @@ def test_the_map_prints_as_a_table():
         '(9, 12, 16)',
         'OIK -> KIO',
     ]
-    assert last == ['features.2.pointwise_conv.bias', 'ignored: no input reaches it']
+    assert last == ['features.2.pointwise_conv.bias', '(4,)', 'no output depends on it']

@@ -1,6 +1,8 @@
 """What PyTorch trained goes on here: files to runs and back, moments, new heads, frozen parts."""
 
+import json
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +13,14 @@ from flax import nnx
 
 import flaxnets
 import train
-from flaxnets import UserError, interop
-from flaxnets.interop import optimizer_state
+from flaxnets import UserError, interop, registry
+from flaxnets.interop import optimizer_state, renames
+from flaxnets.interop.matching import Match
+from flaxnets.interop.model_card import ModelCard
 from flaxnets.layers import candidates
-from train import cli, convert, data, evaluate, experiment, optim, state
+from train import cli, convert, data, evaluate, experiment, optim, report, state
 from train import config as options
-from train.checkpointing import init_from
+from train.checkpointing import init_from, resume
 from train.checkpointing.checkpoints import Checkpoints
 from train.step import EVALUATION_KEY, STREAMS
 
@@ -265,7 +269,7 @@ def test_moments_continue_where_pytorch_stopped(changes, make, named, tmp_path):
             batch = step_of(pair, theirs)
             updates, memory = rule.update(gradient(params, *batch), memory, params)
             params = optax.apply_updates(params, updates)
-        ours = interop.to_torch(structure.merge(params, stats))
+        ours = interop.to_torch(structure.merge(params, stats), unused=False)
         for key, value in ours.items():
             np.testing.assert_allclose(value, pair.twin.state_dict()[key], rtol=0, atol=1e-10)
 
@@ -280,14 +284,44 @@ def step_of(pair, rule):
     return images, labels, pools
 
 
-def test_a_converted_run_counts_on(mlp, tmp_path):
-    config, _, _ = mlp
-    config.epochs = 3
+@pytest.mark.parametrize(
+    ('steps', 'epochs'), [(3, [1, 2, 3]), (46, [3])], ids=['inside an epoch', 'between two']
+)
+def test_a_converted_run_counts_on(steps, epochs, tmp_path):
+    """PyTorch's code saves at the end of an epoch, of 23 steps here; it may be the last one."""
+    config = setup(tmp_path, '004 mlp', precision='float32')
+    twin, rule = plain_pytorch(config, steps)
+    torch.save({'state_dict': twin.state_dict(), 'optimizer': rule.state_dict()}, tmp_path / 'model.pt')
+    config.epochs = 2
     convert.convert(tmp_path / 'model.pt', tmp_path / 'run', config, optimizer=True)
-    assert params_of(tmp_path / 'run')
+    if steps == 46:
+        with pytest.raises(UserError, match=r'config\.epochs: expected more than 2.* converted at step 46'):
+            train.run(config, tmp_path / 'run')
+    config.epochs = 3
     summary = train.run(config, tmp_path / 'run')
     assert summary['steps'] == 3 * 23
     assert summary['test_accuracy'] > 50
+    rows = [json.loads(row) for row in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['epoch'] for row in rows if 'epoch' in row] == epochs
+
+
+def test_moments_beside_the_weights_of_a_loss(mlp, tmp_path):
+    """As Lightning saves them: a prefix, the optimiser in a list, and the loss's own weights in between."""
+    config, twin, rule = mlp
+    weights = {f'model.{key}': value for key, value in twin.state_dict().items()}
+    content = {
+        'state_dict': {'loss.weight': torch.ones(3), **weights},
+        'optimizer_states': [rule.state_dict()],
+    }
+    torch.save(content, tmp_path / 'a.ckpt')
+    given = init_from.read(tmp_path / 'a.ckpt')
+    model = nnx.eval_shape(lambda: experiment.create_model(config, data.load(config.data, 'test')))
+    match = given.match(model, skip='loss')
+    fresh = optax.scale_by_adam().init({'output/bias': jnp.zeros(10)})
+    moved, steps = given.moments(model, match, fresh)
+    assert steps == 3
+    expected = rule.state_dict()['state'][5]['exp_avg']
+    np.testing.assert_array_equal(moved.mu['output/bias'], expected)
 
 
 def torch_state(change):
@@ -307,15 +341,21 @@ def torch_state(change):
         (lambda c: c['state'][0].update(step=torch.tensor(4.0)), r'as many updates.*\[3, 4\]'),
         (lambda c: c['state'][0].update(exp_avg=torch.zeros(3)), r'exp_avg 0 to be of a, \(2,\), got \(3,\)'),
         (lambda c: c['state'][0].update(max_exp_avg_sq=torch.zeros(2)), 'AMSGrad'),
+        (lambda c: c['state'][1].update(exp_avg=torch.tensor([0, np.nan])), 'exp_avg of b holds NaN'),
+        (
+            lambda c: c.update(param_groups=[{'params': [0, 1], 'param_names': ['a', 'z']}]),
+            "'z', which is not",
+        ),
         (lambda c: c.update(param_groups=[{'params': [0]}]), 'of 2 parameters, got 1'),
         (lambda c: c.update(param_groups=[{'params': [0]}, {'params': [1]}]), 'one group'),
     ],
 )
 def test_moments_that_cannot_be_placed(change, message):
     given = {'a': np.zeros(2), 'b': np.zeros(2), 'n.running_mean': np.zeros(2)}
+    match = Match(given, [], [], frozenset(), [], renames.rules(given, ()))
     fresh = optax.scale_by_adam().init({'a': jnp.zeros(2)})
     with pytest.raises(UserError, match=message):
-        optimizer_state.take_over(fresh, torch_state(change), nnx.Module(), given, [])
+        optimizer_state.take_over(fresh, torch_state(change), nnx.Module(), given, match)
 
 
 def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
@@ -350,16 +390,182 @@ def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
         (('--from', 'x.pt', '--to', 'y.pt', '--frm'), "'--frm' is not expected"),
         (('--from', 'x.pt', '--to', 'y.pt', '--optimizer'), 'expected --to a folder'),
         (('--from', tmp_path / 'run', '--to', tmp_path / 'z', '--optimizer'), 'got none'),
+        (('--from', 'x.pt', '--to', 'y.ckpt'), 'for a folder of this name write y.ckpt/'),
+        (('--from', 'x.pt', '--to', 'y.pt', '--classes', '1'), '--classes: expected their number'),
         (('--table', 'vgg'), 'Did you mean vgg16'),
     ):
         assert message in command(*arguments)
     assert not (tmp_path / 'z').exists()
 
 
+def describe(name, **changes):
+    """A config whose images are nowhere."""
+    config = options.defaults()
+    config.data.update({'name': name, 'data_dir': '/nowhere', 'download': False})
+    config.model = {'name': 'mlp', 'hidden': (4, 4)}
+    for key, value in changes.items():
+        config.data[key] = value
+    return config
+
+
+def state_dict(inputs, classes=10):
+    sizes = {'hidden1': (4, inputs), 'hidden2': (4, 4), 'output': (classes, 4)}
+    return {f'{k}.weight': torch.ones(v) for k, v in sizes.items()} | {
+        f'{k}.bias': torch.ones(v[0]) for k, v in sizes.items()
+    }
+
+
+@pytest.mark.parametrize('to', ['m.safetensors', 'run'])
+@pytest.mark.parametrize(
+    ('config', 'classes', 'inputs', 'names'),
+    [
+        (describe('cifar10'), (), 3072, ('airplane', 'automobile', 'bird')),
+        (describe('mnist', image_size=(8,)), (), 64, ('0', '1', '2')),
+        (describe('cifar10', classes=('cat', 3 + 2)), (), 3072, ('cat', 'dog')),
+        (describe('cifar100'), (), 3072, ('0', '1', '2')),
+        (
+            describe('flowers', image_size=(8,), channels=1),
+            ('rose', 'lily', 'iris'),
+            64,
+            ('rose', 'lily', 'iris'),
+        ),
+        (describe('flowers', image_size=(8,), channels=1), 7, 64, ('0', '1', '2')),
+    ],
+)
+def test_no_images_are_needed(config, classes, inputs, names, to, tmp_path):
+    """How many classes the data set is known to have, or --classes; how large the config says images are."""
+    count = {'cifar100': 100, 'flowers': classes if isinstance(classes, int) else 3}.get(config.data.name, 10)
+    count = len(config.data.classes) or count
+    torch.save(state_dict(inputs, count), tmp_path / 'a.pt')
+    convert.convert(tmp_path / 'a.pt', tmp_path / to, config, classes=classes)
+    card = init_from.read(tmp_path / to, 'last').card
+    assert card.preprocessing['class_names'][:3] == names
+    assert len(card.preprocessing['class_names']) == count
+    assert card.options['num_classes'] == count
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (
+            describe('flowers', image_size=(8,), channels=1),
+            r'--classes: expected the number of classes of flowers',
+        ),
+        (describe('flowers', classes=('a', 'b')), '--classes: expected the number of classes of flowers'),
+    ],
+)
+def test_what_nothing_says_is_asked_for(config, message, tmp_path):
+    torch.save(state_dict(64), tmp_path / 'a.pt')
+    with pytest.raises(UserError, match=message) as error:
+        convert.convert(tmp_path / 'a.pt', tmp_path / 'b.pt', config)
+    assert 'python -m train --from' not in str(error.value)
+    with pytest.raises(UserError, match=r'data\.image_size: expected one'):
+        convert.convert(tmp_path / 'a.pt', tmp_path / 'b.pt', describe('flowers'), classes=5)
+
+
+def test_between_files_keys_are_dropped_renamed_and_completed(tmp_path):
+    """What the published code never uses is written as zeros, as the file has it, or not at all."""
+    config = describe('cifar10')
+    config.model = {'name': 'convnn_all', 'width': 4}
+    twin = networks.create('convnn_all', num_classes=10, image_shape=(32, 32, 3), width=4)
+    weights = twin.state_dict()
+    dead = [key for key in weights if 'pointwise_conv' in key]
+    theirs = {
+        k.replace('features', 'body'): v for k, v in weights.items() if not k.startswith('features.2.po')
+    }
+    torch.save(theirs | {'loss.weight': torch.ones(3)}, tmp_path / 'a.pt')
+
+    def converted(**options):
+        report = convert.convert(
+            tmp_path / 'a.pt', tmp_path / 'b.pt', config, skip='loss', rename='body=features', **options
+        )
+        return report, torch.load(tmp_path / 'b.pt', weights_only=True)
+
+    report, written = converted()
+    assert (
+        'with 4 keys that the published code has and never uses, such as features.0.pointwise_conv' in report
+    )
+    assert torch.equal(written[dead[0]], weights[dead[0]])
+    assert not written[dead[2]].any()
+    twin.load_state_dict(written, strict=True)
+    report, written = converted(without_unused=True)
+    assert 'never uses' not in report
+    assert written.keys() == weights.keys() - set(dead)
+    with pytest.raises(UserError, match=r'--skip: expected --to a folder; a file cannot leave head/kernel'):
+        convert.convert(
+            tmp_path / 'a.pt', tmp_path / 'b.pt', config, skip='loss|classifier', rename='body=features'
+        )
+
+
+ROW_MEAN = 'examples.row_mean:row_mean'
+
+
+def test_a_model_of_ones_own_is_exported_by_our_own_names(tmp_path):
+    config = runs.digits(tmp_path, epochs=1)
+    config.model = {'name': ROW_MEAN, 'width': 4, 'num_layers': 1}
+    summary = train.run(config, tmp_path / 'run')
+    with pytest.raises(
+        UserError, match=r'the layer RowMean has no PyTorch map; give one.*or export by our own'
+    ):
+        convert.convert(tmp_path / 'run', tmp_path / 'm.pt')
+    report = convert.convert(tmp_path / 'run', tmp_path / 'm.safetensors')
+    assert 'the layer RowMean has no PyTorch map: written by our own names' in report
+    convert.convert(tmp_path / 'm.safetensors', tmp_path / 'again')
+    assert evaluate.evaluate(tmp_path / 'again')['accuracy'] == pytest.approx(summary['test_accuracy'])
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A module that says when it is imported, and a received run and file that name it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, 'NAMED', set())
+    monkeypatch.delitem(sys.modules, 'evil', raising=False)
+    (tmp_path / 'evil.py').write_text('import pathlib\npathlib.Path("ran").touch()\ndef build(): ...\n')
+    config = describe('cifar10')
+    config.model = {'name': 'evil:build'}
+    card = ModelCard('evil:build', config=config.to_dict())
+    interop.save('evil.safetensors', {'a.weight': np.ones(3, np.float32)}, card)
+    (tmp_path / 'received').mkdir()
+    (tmp_path / 'received' / 'config.json').write_text(config.to_json())
+    return tmp_path / 'ran'
+
+
+@pytest.mark.parametrize(
+    'act',
+    [
+        lambda: interop.load('evil.safetensors').create_model(),
+        lambda: convert.convert('evil.safetensors', 'out'),
+        lambda: convert.convert('evil.safetensors', 'out.safetensors'),
+        lambda: convert.convert('received', 'out'),
+        lambda: evaluate.evaluate('received'),
+        lambda: report.rebuild('received'),
+    ],
+)
+def test_no_file_makes_code_run(act, evil):
+    with pytest.raises(UserError, match=r'evil:build|expected checkpoints'):
+        act()
+    assert not evil.exists()
+
+
+def test_the_user_may_name_the_code_too(evil):
+    with pytest.raises(UserError, match='cifar10 was not found'):
+        evaluate.evaluate('received', model='evil:build')
+    assert evil.exists()
+
+
+def test_a_run_looked_at_as_a_start_or_compared_runs_no_code(evil, tmp_path):
+    with pytest.raises(UserError, match='expected checkpoints'):
+        init_from.read('received')
+    with pytest.raises(UserError, match='belongs to a run with another config: model'):
+        resume.match(tmp_path / 'received', options.validate(describe('cifar10')))
+    assert not evil.exists()
+
+
 def test_options_without_a_path_are_refused():
-    for key in ('init_from.skip', 'init_from.optimizer'):
+    for key in ('init_from.skip', 'init_from.rename', 'init_from.optimizer'):
         config = options.defaults()
-        config.init_from[key.partition('.')[2]] = 'x' if key.endswith('skip') else True
+        config.init_from[key.partition('.')[2]] = key.endswith('optimizer') or 'x'
         with pytest.raises(UserError, match=rf'config\.{key}: expected init_from\.path'):
             options.validate(config)
 

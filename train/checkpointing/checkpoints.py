@@ -8,6 +8,7 @@ import logging
 import pathlib
 import shutil
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -167,16 +168,24 @@ def committed(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob('*') if path.name.isdigit() and path.is_dir())
 
 
-def read_config(workdir: pathlib.Path) -> options.ConfigDict | None:
+def read_config(workdir: pathlib.Path, *, builds: bool = True) -> options.ConfigDict | None:
     """The config of the run in `workdir`: its config.json, else what its newest whole checkpoint carries.
 
-    None where there is neither. It is checked like any other config.
+    None where there is neither. It is checked like any other config that comes in a file; not `builds` is for
+    those who do not build its model, which is then not looked up.
     """
+    stored = _stored_config(workdir)
+    if stored is None:
+        return None
+    return options.validate_stored(stored, str(workdir)) if builds else options.validate_without_model(stored)
+
+
+def _stored_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     config = read_json(workdir / 'config.json')
     if isinstance(config.get('model'), dict):  # anything else is not a config of ours
-        return options.validate(config)
+        return config
     for step in reversed(committed(workdir / 'checkpoints')):
         folder = workdir / 'checkpoints' / str(step)
         if not manifest.damage(folder):
-            return options.validate(json.loads((folder / 'meta' / 'metadata').read_text())['config'])
+            return json.loads((folder / 'meta' / 'metadata').read_text())['config']
     return None

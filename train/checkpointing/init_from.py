@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from flaxnets import interop, registry
+from flaxnets import interop
 from flaxnets.errors import UserError
-from flaxnets.interop import optimizer_state, state_dicts
+from flaxnets.interop import conversion, matching, optimizer_state
+from flaxnets.interop.matching import Match
 from flaxnets.interop.model_card import ModelCard
 from train.checkpointing.checkpoints import Checkpoints, read_config
 from train.config import ConfigDict
@@ -29,20 +30,17 @@ class Weights:
     card: ModelCard | None = None
     optimizer: dict[str, Any] | None = None
 
-    def match(self, model: nnx.Module, *, skip: str = '') -> state_dicts.Match:
+    def match(self, model: nnx.Module, *, skip: str = '', rename: str = '') -> Match:
         """What goes where in `model`; a `UserError` with all that does not fit."""
-        rows = state_dicts.own_rows(model) if self.own else list(registry.torch_rows(model))
-        return state_dicts.match(model, self.given, skip=skip or (), rows=rows)
+        return matching.match(model, self.given, skip=skip or (), rename=rename, own=self.own)
 
-    def values(
-        self, model: nnx.Module, match: state_dicts.Match, parts: tuple[Values, ...]
-    ) -> tuple[Values, ...]:
+    def values(self, model: nnx.Module, match: Match, parts: tuple[Values, ...]) -> tuple[Values, ...]:
         """`parts` (parameters, statistics) with the matched values in place of their own."""
-        loaded = state_dicts.converted(model, self.given, match.loaded)
+        loaded = conversion.converted(model, match.given, match.loaded)
         return tuple({key: loaded.get(key, old) for key, old in part.items()} for part in parts)
 
     def moments(
-        self, model: nnx.Module, match: state_dicts.Match, opt_state: optax.OptState
+        self, model: nnx.Module, match: Match, opt_state: optax.OptState
     ) -> tuple[optax.OptState, int]:
         """(`opt_state` with the moments from the weights' file, the number of updates these have seen)."""
         if self.optimizer is None:
@@ -50,7 +48,7 @@ class Weights:
                 f'init_from.optimizer: expected a .pt with the state of an optimiser beside the weights, '
                 f'got none ({self.what})'
             )
-        return optimizer_state.take_over(opt_state, self.optimizer, model, self.given, match.loaded)
+        return optimizer_state.take_over(opt_state, self.optimizer, model, self.given, match)
 
 
 def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
@@ -62,8 +60,8 @@ def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
     path = pathlib.Path(path).expanduser()
     if not path.is_dir():
         file = interop.load(path)
-        return Weights(file.state_dict, file.format, card=file.card, optimizer=file.optimizer)
-    config = read_config(path)
+        return Weights(file.state_dict, file.format, file.own, file.card, file.optimizer)
+    config = read_config(path, builds=False)
     if config is None:
         raise UserError(
             f'{path}: expected a run, a .pt, .pth or .safetensors, got a folder without config.json'
@@ -91,7 +89,7 @@ def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[T
         return initial, []
     weights = read(options.path)
     try:
-        match = weights.match(model, skip=options.skip)
+        match = weights.match(model, skip=options.skip, rename=options.rename)
     except UserError as error:
         raise UserError(f'config.init_from: {options.path}: {error}') from None
     notes = [f'starting from {options.path} ({weights.what}): {described(match)}']
@@ -113,9 +111,11 @@ def _laid_out(new: jax.Array, old: jax.Array) -> jax.Array:
     return jax.make_array_from_callback(host.shape, old.sharding, lambda index: host[index])
 
 
-def described(match: state_dicts.Match) -> str:
+def described(match: Match) -> str:
     """What was loaded, ignored and left fresh, in a line."""
     parts = [f'{len(match.loaded)} values loaded']
+    if said := str(match.renames):
+        parts.append(said)
     if match.ignored:
         parts.append(f'ignored {", ".join(match.ignored)}')
     if match.fresh:

@@ -27,7 +27,7 @@ def agree(workdir: pathlib.Path, config: options.ConfigDict) -> None:
 
 def with_measured(workdir: pathlib.Path, config: options.ConfigDict) -> options.ConfigDict:
     """The config with the mean and deviation that the run in `workdir` measured, if it says 'auto'."""
-    if config.data.mean != options.AUTO or (earlier := read_config(workdir)) is None:
+    if config.data.mean != options.AUTO or (earlier := read_config(workdir, builds=False)) is None:
         return config
     config = config.copy_and_resolve_references()
     config.data.mean, config.data.std = earlier.data.mean, earlier.data.std
@@ -39,7 +39,7 @@ def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
 
     Returns lines to print about the options that have changed and are allowed to.
     """
-    earlier = read_config(workdir)
+    earlier = read_config(workdir, builds=False)
     if earlier is None:
         return []
     old, new = options.flatten(earlier), options.flatten(config)

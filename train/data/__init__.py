@@ -18,6 +18,7 @@ for its batches. What follows the `ImageSet` does not know where it came from.
 
 from train.data.imageset import ImageSet
 from train.data.sources.torch import from_torch
+from train.data.spec import ImageSpec
 from train.data.splits import load, load_splits
 
-__all__ = ['ImageSet', 'from_torch', 'load', 'load_splits']
+__all__ = ['ImageSet', 'ImageSpec', 'from_torch', 'load', 'load_splits']

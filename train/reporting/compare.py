@@ -55,7 +55,7 @@ class Run:
 
 def read(workdir: pathlib.Path) -> Run:
     """The run in `workdir`; a `UserError` where there is none, or none that has finished an epoch."""
-    config = read_config(workdir)
+    config = read_config(workdir, builds=False)
     if config is None:
         raise UserError(f'--compare: expected the folders of runs, but {workdir} does not exist or is none')
     history = _rows(workdir / 'metrics.jsonl')

@@ -16,7 +16,7 @@ from flax import nnx
 
 import flaxnets
 from flaxnets import interop, registry
-from flaxnets.interop import state_dicts
+from flaxnets.interop import conversion
 
 # float64 on two machines differs in the last digits; another formula differs in the first ones.
 TOLERANCE = 1e-6
@@ -31,7 +31,7 @@ def numbers(
         types: dict[str, Any] = {'dtype': jnp.float64, 'param_dtype': jnp.float64}
         # Abstract: every value is replaced, and computing initial ones takes seconds.
         model = nnx.eval_shape(lambda: flaxnets.create_model(name, **given, **types, rngs=nnx.Rngs(0)))
-        shapes = state_dicts.expected_shapes(model, registry.torch_rows(model))
+        shapes = conversion.expected_shapes(model, registry.torch_rows(model))
         interop.from_torch(model, {key: value(key, shaped[0]) for key, shaped in shapes.items()})
         graph, *states = nnx.split(model, nnx.Param, ...)
         params, rest = states

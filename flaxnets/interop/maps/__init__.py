@@ -2,7 +2,7 @@
 
 A model's map has a function that yields its rows (PyTorch keys, NNX path, layout). A row with several
 PyTorch keys stacks or concatenates them into one NNX value. The files are named as those of the models,
-and an entry of `registry.py` names the map of its model. `state_dicts.table(model)` shows the table, and
+and an entry of `registry.py` names the map of its model. `conversion.table(model)` shows the table, and
 `python -m train.convert --table NAME` prints it.
 """
 
@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flaxnets.interop.layouts import SAME, Row
+from flaxnets.interop.layouts import SAME, Row, Variant
 from flaxnets.interop.maps import block_cnn, convnn, expert_cnn, mnist, profiled_cnn, vgg, vit
 
-__all__ = ['SAME', 'Row', 'TorchMap']
+__all__ = ['SAME', 'Row', 'TorchMap', 'Variant']
 
 
-def _nothing(_: Any) -> Iterator[str]:
+def _nothing(_: Any) -> Iterator[Any]:
     return iter(())
 
 
@@ -26,12 +26,14 @@ class TorchMap:
 
     Attributes:
         rows: the model to its rows.
-        ignored: the model to the keys of a published checkpoint that no output depends on: they are accepted
-            and left out.
+        ignored: the model to the keys of a published checkpoint that no output depends on, and their shapes:
+            they are accepted and left out, and written as zeros.
+        variants: the model to the keys that other code gives the same values.
     """
 
     rows: Callable[[Any], Iterator[Row]]
-    ignored: Callable[[Any], Iterator[str]] = _nothing
+    ignored: Callable[[Any], Iterator[tuple[str, tuple[int, ...]]]] = _nothing
+    variants: Callable[[Any], Iterator[Variant]] = _nothing
 
 
 CONVNN = TorchMap(convnn.rows, convnn.ignored)
@@ -39,6 +41,6 @@ BLOCK_CNN = TorchMap(block_cnn.rows, block_cnn.ignored)
 EXPERT_CNN = TorchMap(expert_cnn.rows)
 VIT = TorchMap(vit.rows)
 PROFILED_CNN = TorchMap(profiled_cnn.rows)
-VGG16 = TorchMap(vgg.rows)
+VGG16 = TorchMap(vgg.rows, variants=vgg.variants)
 MLP = TorchMap(mnist.mlp)
 MNIST_CNN = TorchMap(mnist.mnist_cnn)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flaxnets.interop.layouts import CONV2D, LINEAR, Row, batch_norm, flattened, layer
+from flaxnets.interop.layouts import CONV2D, LINEAR, SHARED, Row, batch_norm, flattened, layer
 
 
 def rows(model: Any) -> Iterator[Row]:
@@ -20,11 +20,15 @@ def rows(model: Any) -> Iterator[Row]:
     yield from layer('fc2', 'fc2', LINEAR, bias=False)
 
 
-def ignored(model: Any) -> Iterator[str]:
-    """The first halves of blocks that leave them out."""
+def ignored(model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The first halves of blocks that leave them out; they are of the shapes of the second halves."""
     for i, block in enumerate(model.blocks):
-        if block.conv1 is None:
-            unused = list(layer(f'blocks.{i}.conv1', '', CONV2D))
-            if block.bn2 is not None:
-                unused += batch_norm(f'blocks.{i}.bn1', '')
-            yield from (key for row in unused for key in row.torch)
+        if block.conv1 is not None:
+            continue
+        width = block.conv2.kernel.shape[-1]
+        kernel, *rest = layer(f'blocks.{i}.conv1', '', CONV2D)
+        if block.bn2 is not None:
+            rest += batch_norm(f'blocks.{i}.bn1', '')
+        yield kernel.torch[0], (width, width, 3, 3)
+        for row in rest:
+            yield row.torch[0], () if row.layout is SHARED else (width,)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flaxnets.errors import UserError
+from flaxnets.errors import NoTorchMap
 from flaxnets.interop.layouts import CONV2D, LINEAR, OI1, OIK, SAME, Row, flattened_linear, layer
 from flaxnets.layers.candidates import GridTokens
 
@@ -63,19 +63,21 @@ def rows(model: Any) -> Iterator[Row]:
     for i, each in enumerate(model.layers):
         kind = type(each).__name__
         if kind not in LAYERS:
-            raise UserError(
-                f'there is no map between PyTorch and the layer {kind}; add a function that yields its rows '
-                f"as flaxnets.interop.maps.convnn.LAYERS['{kind}']"
+            raise NoTorchMap(
+                f'the layer {kind} has no PyTorch map; give one, a function that yields its rows as '
+                f"flaxnets.interop.maps.convnn.LAYERS['{kind}'], or export by our own names, to .safetensors"
             )
         yield from LAYERS[kind](each, f'features.{2 * i}', f'layers/{i}')
     height, width, _ = model.image_shape
     yield from layer('classifier.1', 'head', flattened_linear(model.width, height, width))
 
 
-def ignored(model: Any) -> Iterator[str]:
+def ignored(model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The 1x1 convolutions of layers without location channels."""
     for i, each in enumerate(model.layers):
         branch: Any = getattr(each, 'nearest', None)
         for torch, part in ((f'features.{2 * i}', each), (f'features.{2 * i}.branch2.0', branch)):
             if hasattr(part, 'image') and not part.image.location_channels:
-                yield from (f'{torch}.pointwise_conv.weight', f'{torch}.pointwise_conv.bias')
+                width = part.image.out_features
+                yield f'{torch}.pointwise_conv.weight', (width, width + 2, 1, 1)
+                yield f'{torch}.pointwise_conv.bias', (width,)
