@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -36,10 +36,14 @@ def precision(config: ConfigDict) -> Iterator[None]:
         yield
 
 
+Track = Callable[[Iterator[Any], str, int], Iterator[Any]]
+
+
 @dataclasses.dataclass
 class Experiment:
     """What a config computes with: `sets` are the images by split, `images` the same ones placed on the
-    devices or streamed to them, `placement` says in words which. An epoch has `spe` steps."""
+    devices or streamed to them, `placement` says in words which. An epoch has `spe` steps. `track` shows how
+    far an evaluation is: it gets its batches, what it does and how many there are, and gives them back."""
 
     config: ConfigDict
     model: nnx.Module
@@ -51,6 +55,7 @@ class Experiment:
     images: dict[str, pipeline.Images]
     placement: str
     spe: int
+    track: Track = lambda parts, name, total: parts
 
     @classmethod
     def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':
@@ -102,14 +107,19 @@ class Experiment:
     def evaluate(self, train_state: state.TrainState, split: str, *, ema: bool = False) -> dict[str, Any]:
         """Scores on every image of a split exactly once, in order."""
         params = train_state.ema if ema else train_state.params
-        feed = self.images[split].feed(self.rows(split))
+        feed = self._feed(self.rows(split), split, 'evaluating')
         return metrics.scores(*self.runner.evaluate(params, train_state.stats, feed))
 
     def predict(self, train_state: state.TrainState, split: str) -> np.ndarray:
         """Probabilities [images, classes] of a split's images in order, those that `evaluate` scores."""
         rows = self.rows(split)
-        feed = self.images[split].feed(rows)
+        feed = self._feed(rows, split, 'predicting')
         return self.runner.predict(train_state.params, train_state.stats, feed)[rows.ravel() >= 0]
+
+    def _feed(self, rows: np.ndarray, split: str, doing: str) -> pipeline.Feed:
+        """The split's batches, whose progress is shown."""
+        feed = self.images[split].feed(rows)
+        return feed._replace(parts=self.track(feed.parts, f'{doing} {split}', len(rows)))
 
     def rows(self, split: str) -> np.ndarray:
         """The batches of an evaluation: image numbers in order, -1 for padding."""

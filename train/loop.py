@@ -108,7 +108,8 @@ def train(
         if step:
             reporter.line(f'resumed at step {step} of {total}')
         reporter.history(meta.history)
-        reporter.start(step, total)
+        reporter.start(step, total, exp.devices)
+        exp.track = reporter.track
         policy = SavePolicy(config.checkpoint.every, steps_per_epoch=exp.spe, total=total, step=step)
         pace = Pace(config.log.every, fixed=not alone)
         scores: dict[str, Any] | None = None
@@ -121,7 +122,7 @@ def train(
             meta.sums.add(values, pace.lap(steps))
             done = first + steps
             rate, curve = float(exp.schedule(done - 1)), done % config.log.every == 0
-            reporter.steps(done, meta.sums.last_loss, rate, curve=curve)
+            reporter.steps(done, meta.sums, pace.steps_per_second, rate=rate, curve=curve)
 
         def save(scores: dict[str, Any] | None = None) -> None:
             """Starts saving this step, with the held-out scores where they are known."""
@@ -212,6 +213,7 @@ def train(
         reporter.line(f'{summary.score_line(result)}, trained in {trained}')
         reporter.line(f'summary.json, metrics.jsonl, checkpoints/ and TensorBoard events in {workdir}')
         if config.log.report:
+            reporter.stage('drawing the report')
             try:
                 with stop.interruptible(alone):
                     said = outcome.finish(exp, state, result, meta.history, workdir)

@@ -4,18 +4,23 @@ import time
 
 # A chunk of steps takes about so many seconds, so that a signal does not wait for more.
 CHUNK_SECONDS = 1.0
+# What the chunks before weigh beside the newest. One alone misleads: its metrics are read while the next one
+# computes, so that its seconds are partly the other's.
+KEPT = 0.6
 
 
 class Pace:
     """The length of the next chunk of steps, at most `log_every`, from how long the last ones took.
 
     With `fixed` it is always `log_every`: several processes must cut their steps alike, and their clocks
-    differ.
+    differ. `steps_per_second` is the pace of the last chunks, without the first one, which compiles.
     """
 
     def __init__(self, log_every: int, *, fixed: bool):
         self.log_every, self.fixed = log_every, fixed
         self.chunk = log_every if fixed else 1
+        self.laps = 0
+        self.steps = self.seconds = 0.0
         self.start()
 
     def start(self) -> None:
@@ -30,7 +35,16 @@ class Pace:
         """Seconds since the start or the last lap, for `steps` steps, whose metrics are here now."""
         now = time.monotonic()
         seconds, self.since = now - self.since, now
+        # After the first chunk, which compiles, its own numbers are forgotten.
+        kept = KEPT if self.laps > 1 else 0.0
+        self.steps, self.seconds = kept * self.steps + steps, kept * self.seconds + seconds
+        self.laps += 1
         if not self.fixed:
-            wanted = int(CHUNK_SECONDS * steps / max(seconds, 1e-6))
+            wanted = min(int(CHUNK_SECONDS * self.steps_per_second), 2 * self.chunk)
             self.chunk = min(max(wanted, 1), self.log_every)
         return seconds
+
+    @property
+    def steps_per_second(self) -> float:
+        """Over the last chunks, the newest weighing most."""
+        return self.steps / max(self.seconds, 1e-6)

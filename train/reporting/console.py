@@ -1,13 +1,23 @@
-"""What a run prints, and the progress bar on a terminal; its files are written by `logs.py`."""
+"""What a run prints; on a terminal with a live display (`display.py`). Its files are written by `logs.py`."""
 
 import pathlib
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from train.checkpointing.best import best_row
+from train.distributed.devices import Devices
+from train.memory import megabytes
+from train.metrics import EpochSums
+from train.reporting.display import Display, duration
 from train.reporting.logs import Logs
+from train.runtime.first_step import FirstStep
+
+__all__ = ['VARYING_KEYS', 'Reporter', 'duration', 'show_scores']
 
 # Times, memory and the command: all that may differ between two runs of the same config.
 VARYING_KEYS = (
@@ -23,12 +33,15 @@ VARYING_KEYS = (
 class Reporter:
     """The console and the files of one run; `quiet` (all processes but the first) writes nothing."""
 
-    def __init__(self, workdir: pathlib.Path, config: Any, *, quiet: bool = False):
+    def __init__(
+        self, workdir: pathlib.Path, config: Any, *, quiet: bool = False, console: Console | None = None
+    ):
         self.config, self.quiet = config, quiet
         self.logs = Logs(workdir, config.log)
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        self.progress: Progress | None = None
-        self.started = time.monotonic()
+        self.console = console or terminal(quiet)
+        self.display: Display | None = None
+        self.first_step: FirstStep | None = None
+        self.since, self.first = time.monotonic(), 0
 
     def facts(self, **facts: Any) -> None:
         """Lines of `name  value`, before training starts."""
@@ -36,32 +49,57 @@ class Reporter:
             self.console.print(f'{name:<11} {value}', markup=False)
 
     def line(self, text: str) -> None:
-        """One line, above the progress bar where there is one."""
+        """One line, above the display where there is one."""
         self.console.print(text, markup=False)
 
-    def start(self, done: int, total: int) -> None:
-        """Opens the logs and, on a terminal, the progress bar."""
-        self.started, self.first, self.total = time.monotonic(), done, total
-        if done < total and not self.quiet:
-            self.logs.start(done, self.config.to_dict())
-        if self.console.is_terminal and not self.quiet:
-            columns = (
-                TextColumn('{task.description}'),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn('steps  {task.fields[state]}'),
-                TimeRemainingColumn(),
-            )
-            self.progress = Progress(*columns, console=self.console, transient=True)
-            self.task = self.progress.add_task('training', total=total, completed=done, state='compiling')
-            self.progress.start()
+    def start(self, done: int, total: int, devices: Devices) -> None:
+        """Opens the logs and, on a terminal, the display; announces the first step's compilation."""
+        self.since, self.first, self.total, self.devices = time.monotonic(), done, total, devices
+        if self.quiet or done >= total:
+            return
+        self.logs.start(done, self.config.to_dict())
+        self.first_step = FirstStep(program(self.config, devices))
+        seconds = self.first_step.remembered
+        known = '' if seconds is None else f', about {duration(max(seconds, 1))} the first time'
+        if self.console.is_interactive:
+            self.display = Display(self.console, done, total, self.config.epochs)
+            self.display.best = self._best()
+            self.display.stage(f'compiling{known}')
+            self.display.start()
+        else:
+            self.line(f'compiling{known}')
 
-    def steps(self, done: int, loss: float, rate: float, *, curve: bool = True) -> None:
-        """Moves the progress bar to `done` steps; with `curve`, loss and learning rate to the logs."""
-        if self.progress is not None:
-            self.progress.update(self.task, completed=done, state=f'loss {loss:.4f}')
+    def steps(
+        self, done: int, sums: EpochSums, steps_per_second: float, *, rate: float, curve: bool = True
+    ) -> None:
+        """Moves the display to `done` steps, of which `sums` are those of the epoch under way; with `curve`,
+        loss and learning rate to the logs."""
+        if self.first_step is not None:  # compiling does not count for the time left
+            self.first_step.ended()
+            self.first_step = None
+            self.since, self.first = time.monotonic(), done
+            self.stage('')
+        if self.display is not None:
+            row, speed = sums.row(), sums.speed()
+            images = speed['images_per_second'] * speed['seconds'] / sums.steps
+            self.display.done, self.display.left = done, self._left(done)
+            self.display.parts = [
+                f'loss {row["train_loss"]:.4f}',
+                f'accuracy {row["train_accuracy"]:.2f}%',
+                f'{images * steps_per_second:,.0f} images/s',
+                f'memory {megabytes(self.devices.peak_memory())}',
+            ]
         if curve:
-            self.logs.scalars({'step/loss': loss, 'step/learning_rate': rate}, done)
+            self.logs.scalars({'step/loss': sums.last_loss, 'step/learning_rate': rate}, done)
+
+    def stage(self, name: str) -> None:
+        """Says on the display what is being done beside training; '' for nothing."""
+        if self.display is not None:
+            self.display.stage(name)
+
+    def track(self, items: Iterator[Any], name: str, total: int) -> Iterator[Any]:
+        """The items in turn, with their progress on the display."""
+        return items if self.display is None else self.display.track(items, name, total)
 
     def history(self, rows: list[dict[str, Any]]) -> None:
         """Begins with these epochs."""
@@ -73,18 +111,20 @@ class Reporter:
         if self.quiet:
             return
         self.logs.epoch(row)
-        speed = row['step'] - self.first
-        left = (time.monotonic() - self.started) / max(speed, 1) * (self.total - row['step'])
-        held_out = 'validation' if 'validation_accuracy' in row else 'test'
+        held_out = held_out_of(row)
         parts = [
             f'epoch {row["epoch"]:>{len(str(epochs))}}/{epochs}',
             f'train loss {row["train_loss"]:.4f}',
             f'{held_out} accuracy {row[f"{held_out}_accuracy"]:.2f}%',
             f'{row["images_per_second"]:,.0f} images/s',
-            f'{duration(left)} left',
+            f'{duration(self._left(row["step"]) or 0)} left',
         ]
         if f'ema_{held_out}_accuracy' in row:
             parts.insert(3, f'averaged {row[f"ema_{held_out}_accuracy"]:.2f}%')
+        if self._best_row() is row:
+            parts.append('best')
+        if self.display is not None:
+            self.display.best = self._best()
         self.line('  '.join(parts))
 
     def summary(self, summary: dict[str, Any]) -> None:
@@ -98,20 +138,44 @@ class Reporter:
             self.logs.pictures(folder, step)
 
     def close(self) -> None:
-        """Takes the progress bar away and closes the files."""
-        if self.progress is not None:
-            self.progress.stop()
+        """Takes the display away and closes the files."""
+        if self.display is not None:
+            self.display.stop()
         self.logs.close()
 
+    def _left(self, done: int) -> float | None:
+        """Seconds for the steps after `done`, at the pace up to now, evaluations included."""
+        made, seconds = done - self.first, time.monotonic() - self.since
+        return seconds / made * (self.total - done) if made else None if done < self.total else 0.0
 
-def duration(seconds: float) -> str:
-    """Such as 12 s, 3 min 20 s or 2 h 5 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f'{seconds} s'
-    if seconds < 3600:
-        return f'{seconds // 60} min {seconds % 60} s'
-    return f'{seconds // 3600} h {seconds % 3600 // 60} min'
+    def _best_row(self) -> dict[str, Any] | None:
+        rows = self.logs.rows
+        return best_row(rows, held_out_of(rows[-1]), self.config.checkpoint.metric) if rows else None
+
+    def _best(self) -> str:
+        """The best epoch so far, in words."""
+        if (row := self._best_row()) is None:
+            return ''
+        return f'best {row[f"{held_out_of(row)}_accuracy"]:.2f}% in epoch {row["epoch"]}'
+
+
+def terminal(quiet: bool = False) -> Console:
+    """stdout. FORCE_COLOR asks for colours, not for a display in a file; a notebook gets plain text."""
+    interactive = None if sys.stdout.isatty() else False
+    return Console(
+        quiet=quiet, highlight=False, soft_wrap=True, force_interactive=interactive, force_jupyter=False
+    )
+
+
+def held_out_of(row: dict[str, Any]) -> str:
+    """The split that an epoch's row has scores of."""
+    return 'validation' if 'validation_accuracy' in row else 'test'
+
+
+def program(config: Any, devices: Devices) -> str:
+    """What decides how long the first step compiles, in a line."""
+    parts = (config.model.to_dict(), config.optimizer.name, config.precision, config.parallel)
+    return f'{parts} {devices.describe()} jax {jax.__version__}'
 
 
 def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str, ...], title: str) -> None:
