@@ -8,8 +8,9 @@
 Published after 10 epochs: 88.09% test accuracy in 1,239 s whole (it keeps its 1,000 outputs), 80.62% in
 1,093 s without the second convolution and with a narrow head; 84% and 67% after the first epoch. The
 document does not say that it starts from ImageNet weights; these figures and the 1,000 outputs do. With
-a torchvision checkpoint at hand add `--config.init_from.path=vgg16.pth` (and
-`--config.init_from.skip=REGEX` for what stays fresh); without, these commands train from scratch.
+a checkpoint of torchvision's or timm's VGG16 at hand add `--config.init_from.path=vgg16.pth`, and for the
+pruned network `--config.init_from.skip='classifier\\.[36]'`, whose shapes are its own; without, these
+commands train from scratch.
 
 Not stated there and chosen here: Adam 1e-4, batch 32, and no padding of the random crop, which then
 leaves the images as they are (`profiled_cnn.py` says why); `crop` pads by 4. The `digits` variation

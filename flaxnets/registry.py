@@ -179,7 +179,7 @@ def check_named_in_file(name: str, file: str) -> None:
     if ':' in name and name not in NAMED:
         raise UserError(
             f'{file} names a model of its own, {name!r}, whose code is run only if you name it too: '
-            f'in a --config of yours, or with --model {name}'
+            f'in a --config of yours, with --model {name}, or beside --continue as --config.model.name={name}'
         )
 
 

@@ -146,10 +146,10 @@ def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
             sys_argv=argv,
         )
     else:
+        stored = _config_of(again, argv)
         flag = config_flags.DEFINE_config_dict(
-            'config', _config_of(again), 'config', parser, lock_config=False, accept_new_attributes=True,
-            sys_argv=argv,
-        )  # fmt: skip
+            'config', stored, 'config', parser, lock_config=False, accept_new_attributes=True, sys_argv=argv
+        )
     workdir = flags.DEFINE_string('workdir', None, 'output folder', parser)
     logging.getLogger('absl').setLevel(logging.ERROR)  # it warns of what we explain
     try:
@@ -197,10 +197,13 @@ def _continued(argv: list[str]) -> tuple[list[str], pathlib.Path | None]:
     return [argv[0], *rest], pathlib.Path(found.folder).expanduser()
 
 
-def _config_of(workdir: pathlib.Path) -> options.ConfigDict:
-    """The config of the run in `workdir`."""
+def _config_of(workdir: pathlib.Path, argv: Sequence[str]) -> options.ConfigDict:
+    """The config of the run in `workdir`; a model of the user's own must be among the flags too."""
     from train.checkpointing.checkpoints import read_config
 
+    for arg in argv:
+        if arg.startswith('--config.model.name='):
+            registry.entry(arg.partition('=')[2])
     config = read_config(workdir)
     if config is None:
         raise UserError(

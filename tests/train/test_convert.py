@@ -554,6 +554,14 @@ def test_the_user_may_name_the_code_too(evil):
     assert evil.exists()
 
 
+def test_a_run_of_ones_own_model_continues_where_it_is_named(evil):
+    with pytest.raises(UserError, match=r'beside --continue as --config\.model\.name=evil:build'):
+        cli.parse(['train', '--continue', 'received'])
+    assert not evil.exists()
+    config, _ = cli.parse(['train', '--continue', 'received', '--config.model.name=evil:build'])
+    assert config.model.name == 'evil:build'
+
+
 def test_a_run_looked_at_as_a_start_or_compared_runs_no_code(evil, tmp_path):
     with pytest.raises(UserError, match='expected checkpoints'):
         init_from.read('received')
