@@ -96,7 +96,9 @@ def run(args: argparse.Namespace, chosen: list[Any]) -> None:
 
     cut = {'epochs': args.epochs, 'data.limit': args.limit, 'data.test_limit': args.test_limit}
     cut = {key: value for key, value in cut.items() if value is not None}
-    place = {'data.data_dir': args.data} if args.data else {}
+    place: dict[str, Any] = {'data.data_dir': args.data} if args.data else {}
+    if cut:
+        place['log.report'] = False  # nobody reads the reports of shortened runs
     workdir, folder = pathlib.Path(args.workdir), pathlib.Path(args.records)
     jobs = runner.jobs(chosen, args.seeds, workdir, cut | place, args.vgg16)
     mine = runner.shard(jobs, args.shard)

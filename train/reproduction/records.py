@@ -29,7 +29,7 @@ SCORES = (
 )  # fmt: skip
 # What may differ between a run and its experiment without changing what was computed.
 FREE = (
-    *(key for key in options.MUTABLE if key != 'epochs'),
+    *(key for key in options.MUTABLE if key not in ('epochs', 'stop.')),
     *('seed', 'replicas', 'data.source', 'checkpoint.', 'deterministic', 'init_from.path'),
 )
 REMARKS = json.loads((pathlib.Path(__file__).parent / 'data.json').read_text())
