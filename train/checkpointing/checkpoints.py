@@ -94,6 +94,9 @@ class Checkpoints:
 
     def _seal(self) -> None:
         """Writes the manifest; orbax calls this when all files are there, before the rename that commits."""
+        # orbax writes _CHECKPOINT_METADATA in a thread of its own, which nothing public waits for: half
+        # written when its sum is taken, the checkpoint would later be called damaged.
+        self.manager._non_blocking_metadata_store.wait_until_finished()
         (unfinished,) = self.folder.glob(f'{self.saving}.*tmp*')
         manifest.write(unfinished)
 
