@@ -35,7 +35,7 @@ train.runtime
 train.reporting
 train.experiment
 train.header train.summary train.pace train.outcome
-train.loop train.classifier
+train.loop train.classifier train.restored
 train
 train.cli
 train.torch_reference

@@ -8,7 +8,7 @@ from flax import nnx
 from train import experiment
 from train.distributed import processes
 from train.experiment import Experiment
-from train.reporting import report
+from train.reporting import predictions, report
 from train.reporting.results import Results
 from train.state import TrainState
 
@@ -23,7 +23,9 @@ def write(
     workdir: pathlib.Path,
     folder: pathlib.Path,
 ) -> pathlib.Path | None:
-    """Writes the page for `state` and the images of `split`; its path, None in all processes but the first.
+    """Writes the page for `state` and the images of `split`, and `predictions.csv` beside it.
+
+    Returns the page's path, None in all processes but the first.
 
     `scores` are the state's for that split (`Experiment.evaluate`), beside the facts of the run's summary as
     far as they are known. All processes must call it.
@@ -42,7 +44,12 @@ def write(
         initial=initial(exp),
         step=int(state.step),
     )
-    return report.write(run, folder)
+    page = report.write(run, folder)
+    images = exp.sets[split]
+    labels = [images.class_names[label] for label in images.labels]
+    about = {'index': range(len(images)), 'label': labels}
+    predictions.write(folder / 'predictions.csv', about, probabilities, images.class_names)
+    return page
 
 
 def finish(

@@ -1,7 +1,6 @@
 """Classifies your own images: `python -m train.predict --workdir DIR image.png folder/ ...`."""
 
 import argparse
-import csv
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -27,17 +26,6 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
             raise UserError(f'{path}: expected an image or a folder with images, found none')
         found |= dict.fromkeys(files)
     return list(found)
-
-
-def write_csv(
-    file: pathlib.Path, paths: Sequence[pathlib.Path], probabilities: np.ndarray, names: Sequence[str]
-) -> None:
-    """A line for each image: its path, the class predicted, and the probability of each class."""
-    with file.open('w', newline='') as out:
-        writer = csv.writer(out, lineterminator='\n')
-        writer.writerow(['file', 'prediction', *names])
-        for path, row in zip(paths, probabilities, strict=True):
-            writer.writerow([path, names[row.argmax()], *(f'{p:.6f}' for p in row)])
 
 
 def draw(
@@ -92,7 +80,9 @@ def main(argv: Sequence[str]) -> None:
         best = np.argsort(-row, kind='stable')[: max(args.top, 1)]
         print(f'{path}  ' + '  '.join(f'{names[i]} {100 * row[i]:.1f}%' for i in best))
     if args.csv:
-        write_csv(pathlib.Path(args.csv), paths, probabilities, names)
+        from train.reporting import predictions
+
+        predictions.write(pathlib.Path(args.csv), {'file': paths}, probabilities, names)
         print(f'table       {args.csv}')
     if args.picture:
         draw(pathlib.Path(args.picture), [path.name for path in paths], pixels, probabilities, names)

@@ -20,35 +20,17 @@ def rebuild(
     model: str | None = None,
 ) -> pathlib.Path:
     """Writes the page of a checkpoint for a split anew, to `workdir/report` or `folder`; returns its path."""
-    from flaxnets import registry
-    from train import data, experiment, outcome, summary
-    from train.checkpointing.checkpoints import Checkpoints, read_config
-    from train.experiment import Experiment
+    from train import outcome, summary
+    from train.restored import restored
 
     workdir = pathlib.Path(workdir).expanduser()
-    if model is not None:
-        registry.entry(model)
-    config = read_config(workdir)
-    if config is None:
-        raise UserError(f'--workdir: expected the folder of a run, but {workdir} does not exist or is none')
-    if data_dir is not None:
-        config.data.data_dir = data_dir
-    if split == 'validation' and not config.data.validation:
-        raise UserError('--split: expected train or test; this run held out no validation images')
-    checkpoints = Checkpoints(workdir, metric=config.checkpoint.metric, read_only=True)
-    step = checkpoints.find(checkpoint)
-    with experiment.precision(config):
-        exp = Experiment.create(config, data.load_splits(config.data, [split]))
-        state = checkpoints.restore(exp.initial, step)
-        scores = exp.evaluate(state, split)
-        history = checkpoints.meta(step).history
-        checkpoints.close()
+    with restored(workdir, checkpoint, split, data_dir=data_dir, model=model) as run:
         page = outcome.write(
-            exp,
-            state,
+            run.exp,
+            run.state,
             split=split,
-            scores=summary.read(workdir) | scores,
-            history=history,
+            scores=summary.read(workdir) | run.exp.evaluate(run.state, split),
+            history=run.history,
             workdir=workdir,
             folder=pathlib.Path(folder) if folder else workdir / 'report',
         )

@@ -1,14 +1,16 @@
 """A checkpoint is scored on images of its own classes and shape, wherever they are, or not at all."""
 
+import csv
 import shutil
 
+import numpy as np
 import pytest
 import runs
 import tiny_sets
 
 import train
 from flaxnets.errors import UserError
-from train import evaluate
+from train import cli, evaluate
 
 
 @pytest.fixture(scope='module')
@@ -68,3 +70,24 @@ def test_another_shape(tmp_path):
     train.run(config, tmp_path / 'run')
     with pytest.raises(UserError, match=r'expected the shape of checkpoint 1, \(8, 8, 1\), got \(6, 6, 1\)'):
         evaluate.evaluate(tmp_path / 'run', data_dir=str(tmp_path / '6'))
+
+
+def test_the_command_prints_the_matrix_and_writes_the_page_and_a_table(run, capsys):
+    workdir = run / 'run'
+    assert cli.guarded(evaluate.main, ['evaluate', '--workdir', str(workdir), '--split', 'train']) == 0
+    printed = capsys.readouterr().out
+    result = evaluate.evaluate(workdir, split='train')
+    folder = workdir / 'evaluation' / f'train-{result["step"]}'
+    assert f'page        {folder / "index.html"}' in printed
+    assert (folder / 'index.html').exists()
+    for name, row in zip(result['class_names'], result['confusion'], strict=True):
+        assert [name, *map(str, row)] in [line.split() for line in printed.splitlines()]
+    with (folder / 'predictions.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    confusion = np.zeros_like(result['confusion'])
+    names = list(result['class_names'])
+    for row in rows:
+        assert sum(float(row[name]) for name in names) == pytest.approx(1, abs=1e-4)
+        confusion[names.index(row['label']), names.index(row['prediction'])] += 1
+    assert confusion.tolist() == result['confusion']
+    assert [int(row['index']) for row in rows] == list(range(len(rows)))

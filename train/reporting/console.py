@@ -29,6 +29,9 @@ VARYING_KEYS = (
     'command',
 )
 
+# Classes whose confusion matrix fits on a terminal; larger ones are on the page.
+LARGEST_CONFUSION = 12
+
 
 class Reporter:
     """The console and the files of one run; `quiet` (all processes but the first) writes nothing."""
@@ -179,8 +182,17 @@ def program(config: Any, devices: Devices) -> str:
 
 
 def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str, ...], title: str) -> None:
-    """Loss, accuracy, macro F1 and accuracy per class, for people."""
+    """Loss, accuracy, macro F1, accuracy per class and the confusion matrix, for people."""
     loss, accuracy, f1 = scores['loss'], scores['accuracy'], scores['macro_f1']
     console.print(f'{title}: loss {loss:.4f}  accuracy {accuracy:.2f}%  macro F1 {f1:.2f}%')
     for name, accuracy in zip(class_names, scores['class_accuracy'], strict=True):
         console.print(f'  {name:<12} {"no images" if accuracy is None else f"{100 * accuracy:6.2f}%"}')
+    confusion = scores['confusion']
+    columns = [*class_names, *['none'] * (len(confusion[0]) - len(class_names))]
+    if len(columns) > LARGEST_CONFUSION:
+        return
+    width = max(len(str(max(map(max, confusion)))), *(min(len(name), 8) for name in columns)) + 2
+    console.print('true class (rows), predicted class (columns), images:')
+    console.print(' ' * 14 + ''.join(f'{name[:8]:>{width}}' for name in columns), markup=False)
+    for name, row in zip(class_names, confusion, strict=True):
+        console.print(f'  {name:<12}' + ''.join(f'{count:>{width}}' for count in row), markup=False)

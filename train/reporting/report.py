@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import flaxnets
 from flaxnets.interop.atomic import write_json, write_text
 from train import config as options
 from train.reporting import classes, page, pictures
@@ -69,7 +70,7 @@ def result(run: Results) -> Section:
         figures['best test accuracy'] = f'{summary["best_test_accuracy"]:.2f}%, epoch {summary["best_epoch"]}'
     figures['macro F1'] = f'{summary["macro_f1"]:.2f}%'
     figures[f'{split} loss'] = f'{summary["loss"]:.4f}'
-    figures['parameters'] = f'{summary["parameters"]:,}'
+    figures['parameters'] = f'{flaxnets.count_parameters(run.model):,}'
     if run.history:
         figures['training time'] = duration(sum(row['seconds'] for row in run.history))
     return Section(
@@ -86,7 +87,7 @@ def facts(run: Results) -> dict[str, Any]:
         'data': f'{run.images.name}, {height} × {width} × {channels}, {len(run.class_names)} classes',
     }
     theirs = summary.get('published_parameters')
-    if theirs and theirs != summary['parameters']:
+    if theirs and theirs != flaxnets.count_parameters(run.model):
         found['parameters, published'] = f'{theirs:,} (with those that no input reaches)'
     if (theirs := published(run.config)) and 'test_accuracy' in theirs:
         words = str(theirs['test_accuracy'])
