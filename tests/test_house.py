@@ -181,10 +181,29 @@ def test_heavy_imports_stand_where_they_are_used(path):
     assert not packages(path, top_level=True) & HEAVY
 
 
+SCRIPTS = [p for p in ROOT.glob('train/[a-z]*.py') if '\nif __name__ ==' in p.read_text()]
+
+
 def test_importing_the_program_is_light():
     code = f'import sys, flaxnets, train.loop; print(*sorted({HEAVY!r} & set(sys.modules)))'
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize('command', ['train', *map(module, SCRIPTS)])
+def test_help_does_not_wait_for_jax(command):
+    heavy = {'jax', 'flax', 'optax', 'orbax'}
+    code = f"""
+import runpy, sys
+sys.argv = ['', '--help']
+try:
+    runpy.run_module({command!r}, run_name='__main__')
+except SystemExit:
+    print(*sorted({heavy!r} & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.split() == []
+    assert 'python -m train' in done.stdout
 
 
 def test_no_file_is_named_utils():

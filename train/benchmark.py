@@ -7,6 +7,7 @@ a busy machine slows both alike.
 import argparse
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import sys
@@ -43,8 +44,8 @@ def main(argv: Sequence[str]) -> None:
         results = data(args)
     else:
         raise UserError('benchmark: expected something to measure: --config FILE or --data')
-    if args.json and results:
-        pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + '\n')
+    if results:
+        write(args.json, results)
     if args.into:
         from train.benchmarks import training_tables
 
@@ -65,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add('--config', action='append', metavar='FILE[:VARIATION]', help='a config to train; several: one table')
     add('--against', choices=['torch', 'eager'], help='the same in PyTorch; eager: without torch.compile')
+    add('--variants', action='store_true', help='also loop and scan, neighbours by top_k, 8 replicas')
+    add('--minutes', type=float, default=math.inf, help='begin no further config after so many')
     add('--seconds', type=float, default=0.5, help='of each contender in a round (default 0.5)')
     add('--rounds', type=int, default=5, help='(default 5)')
     add('--json', metavar='FILE', help='write the numbers there too')
@@ -99,18 +102,29 @@ def training(args: argparse.Namespace, changes: list[str]) -> dict[str, Any]:
     eager = [measured.EAGER, measured.PUBLISHED]
     ways = {'torch': [*eager, measured.COMPILED], 'eager': eager}
     before = timing.hardware()
-    results = {
+    results: dict[str, Any] = {
         'hardware': before,
         'platform': timing.platform_name(),
         'torch': timing.torch_version() if args.against else None,
         'rounds': args.rounds,
         'changes': changes,
-        'training': measured.measure(
-            configs, against=ways.get(args.against, ()), rounds=args.rounds, seconds=args.seconds
-        ),
+        'training': [],
     }
+    against = ways.get(args.against, []) + (measured.VARIANTS if args.variants else [])
+    for row in measured.measure(
+        configs, against=against, rounds=args.rounds, seconds=args.seconds, minutes=args.minutes
+    ):
+        results['training'].append(row)
+        print(f'{row["config"]}: {1000 * measured.median(row, measured.OURS):.1f} ms a step')
+        write(args.json, results)  # after each: what is measured stays, whatever happens to the next one
     training_tables.show(results)
     return results
+
+
+def write(path: str | None, results: dict[str, Any]) -> None:
+    """Writes the numbers."""
+    if path:
+        pathlib.Path(path).write_text(json.dumps(results, indent=2) + '\n')
 
 
 def data(args: argparse.Namespace) -> dict[str, Any]:

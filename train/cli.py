@@ -10,17 +10,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from absl import flags
-from ml_collections import config_flags
-
-from flaxnets import registry
 from flaxnets.errors import UserError
-from train import config as options
-from train.distributed import processes
 from train.runtime import allocator, signals, streams
 from train.runtime.causes import causes
-from train.workdir import default_workdir
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
@@ -49,15 +46,22 @@ def main(argv: Sequence[str]) -> int:
     if {'-h', '--help', '-help'} & set(argv):
         print(USAGE, end='')
         return 0
+    from train import config as options  # not before --help: JAX takes a second to import
+
     if '--options' in argv:
         for key, option in options.OPTIONS.items():
             print(f'--config.{key}={option.default!r}\n    {option.expected()}: {option.meaning}')
         return 0
+    from train.distributed import processes
+
     return processes.parted(lambda: guarded(train, argv))
 
 
 def train(argv: Sequence[str]) -> None:
     """Parses the flags and trains."""
+    from train import config as options
+    from train.distributed import processes
+
     argv, flags = process_flags(argv)
     config, workdir = parse(argv)
     if config.deterministic:
@@ -130,8 +134,14 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f'warning: {_line(message)}', file=sys.stderr)
 
 
-def parse(argv: Sequence[str]) -> tuple[options.ConfigDict, pathlib.Path]:
+def parse(argv: Sequence[str]) -> 'tuple[ConfigDict, pathlib.Path]':
     """The checked config and the workdir that the flags name."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from train import config as options
+    from train.workdir import default_workdir
+
     argv = _config_first([re.sub(r'^-(?=config|workdir|continue)', '--', arg) for arg in argv])
     parser = flags.FlagValues()
     argv, again = _continued(argv)
@@ -197,8 +207,9 @@ def _continued(argv: list[str]) -> tuple[list[str], pathlib.Path | None]:
     return [argv[0], *rest], pathlib.Path(found.folder).expanduser()
 
 
-def _config_of(workdir: pathlib.Path, argv: Sequence[str]) -> options.ConfigDict:
+def _config_of(workdir: pathlib.Path, argv: Sequence[str]) -> 'ConfigDict':
     """The config of the run in `workdir`; a model of the user's own must be among the flags too."""
+    from flaxnets import registry
     from train.checkpointing.checkpoints import read_config
 
     for arg in argv:
@@ -214,6 +225,8 @@ def _config_of(workdir: pathlib.Path, argv: Sequence[str]) -> options.ConfigDict
 
 def _config_file(argv: Sequence[str]) -> tuple[pathlib.Path, str]:
     """The config file that the flags name first, and its argument."""
+    from flaxnets import registry
+
     first = [*argv, '', ''][1:3]
     name, _, argument = (first[0].removeprefix('--config=') if '=' in first[0] else first[1]).partition(':')
     if not first[0].startswith('--config') or not name:
@@ -263,6 +276,11 @@ def _config_first(argv: list[str]) -> list[str]:
 
 def _explained(error: BaseException, argv: Sequence[str]) -> str:
     """One line for whatever absl, ml_collections or the config file itself raised."""
+    from absl import flags
+
+    from flaxnets import registry
+    from train import config as options
+
     *_, root = chain = list(causes(error))
     for cause in chain:
         if isinstance(cause, UserError) and 'Traceback' not in str(cause):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxnets import registry
+import flaxnets
 from flaxnets.errors import UserError
 from flaxnets.options import Declared
 
@@ -40,9 +40,13 @@ class Option:
 
 OPTIONS: dict[str, Option] = {
     'seed': Option(0, 'of initial values, order, augmentation and candidates', low=0),
+    'replicas': Option(1, 'runs with the seeds from `seed` on, trained at once on one device', low=1),
+    'sweep.learning_rate': Option((), 'peak learning rates, a replica with `seed` for each; empty: none'),
     'epochs': Option(10, 'passes over the training images', low=1),
     'precision': Option(
-        'float32', 'of the computation; parameters stay float32', ('float32', 'bfloat16', 'float64')
+        'float32',
+        'of the computation; parameters, statistics, loss and selection stay float32',
+        ('float32', 'bfloat16', 'float16', 'float64'),
     ),
     'parallel': Option('jit', 'how the batch is shared among devices', ('jit', 'pmap', 'fsdp', 'single')),
     'devices': Option(0, 'how many of the devices to use; 0: all', low=0),
@@ -175,7 +179,7 @@ def variation(argument: str, **known: Any) -> ConfigDict:
     for part in filter(None, argument.split(',')):
         key, equals, text = part.partition('=')
         if key not in known:
-            raise UserError(f'config argument: {part!r} is unknown. {registry.near(key, known)}')
+            raise UserError(f'config argument: {part!r} is unknown. {flaxnets.registry.near(key, known)}')
         default = known[key]
         if isinstance(default, bool):
             if equals and text.lower() not in ('true', 'false'):
@@ -213,7 +217,7 @@ def validate(config: Any) -> ConfigDict:
     given = flatten(config)
     checked = _checked(given)
     name = checked.model.name
-    known = registry.entry(name).options()
+    known = flaxnets.registry.entry(name).options()
     for key, value in _of_model(given):
         option_name = key.removeprefix('model.')
         if option_name in FROM_ELSEWHERE:
@@ -221,7 +225,9 @@ def validate(config: Any) -> ConfigDict:
                 f'config.{key}: expected not to be set; set {FROM_ELSEWHERE[option_name]} instead'
             )
         if option_name not in known:
-            raise UserError(f'config.{key}: {name} has no such option. {registry.near(option_name, known)}')
+            raise UserError(
+                f'config.{key}: {name} has no such option. {flaxnets.registry.near(option_name, known)}'
+            )
         _set(checked, key, check_model_option(key, value, known[option_name]))
     return checked
 
@@ -232,7 +238,7 @@ def validate_stored(config: Any, file: str) -> ConfigDict:
     It may come from somebody else: a model that is not registered, whose code would be imported, is refused
     unless the user has named it too.
     """
-    registry.check_named_in_file(str(flatten(config).get('model.name')), file)
+    flaxnets.registry.check_named_in_file(str(flatten(config).get('model.name')), file)
     return validate(config)
 
 
@@ -249,7 +255,7 @@ def _checked(given: Mapping[str, Any]) -> ConfigDict:
     """All options but the model's own."""
     for key in given:
         if key not in OPTIONS and not key.startswith('model.'):
-            raise UserError(f'config.{key}: there is no such option. {registry.near(key, OPTIONS)}')
+            raise UserError(f'config.{key}: there is no such option. {flaxnets.registry.near(key, OPTIONS)}')
     checked = ConfigDict(convert_dict=True)
     for key, option in OPTIONS.items():
         _set(checked, key, check(key, given.get(key, option.default), option))
@@ -280,7 +286,11 @@ def check(key: str, value: Any, option: Option) -> Any:
             and (option.high is None or value <= option.high)
         )
     if not correct:
-        hint = f' {registry.near(value, option.choices)}' if option.choices and isinstance(value, str) else ''
+        hint = (
+            f' {flaxnets.registry.near(value, option.choices)}'
+            if option.choices and isinstance(value, str)
+            else ''
+        )
         raise UserError(f'config.{key}: expected {option.expected()}, got {value!r}.{hint}')
     return value
 
@@ -295,7 +305,7 @@ def check_model_option(key: str, value: Any, declared: Declared) -> Any:
     infinite = isinstance(value, float) and not math.isfinite(value)
     if infinite or not declared.admits(value):
         hint = (
-            f' {registry.near(value, declared.choices)}'
+            f' {flaxnets.registry.near(value, declared.choices)}'
             if isinstance(value, str) and declared.choices
             else ''
         )
@@ -308,7 +318,7 @@ def expected(key: str) -> str:
     if key in OPTIONS:
         return OPTIONS[key].expected()
     name = key.removeprefix('model.')
-    declared = [e.options()[name] for e in registry.MODELS.values() if name in e.options()]
+    declared = [e.options()[name] for e in flaxnets.registry.MODELS.values() if name in e.options()]
     return declared[0].expected() if declared else 'a value of the type it has in the config'
 
 
@@ -363,6 +373,12 @@ def _check_together(config: ConfigDict) -> None:
             raise UserError(
                 f'config.init_from.{key}: expected init_from.path beside it, the weights it is about'
             )
+    _check_replicas(config)
+    if config.precision == 'float16' and (config.parallel == 'pmap' or config.optimizer.accumulate > 1):
+        given = 'parallel=pmap' if config.parallel == 'pmap' else 'optimizer.accumulate above 1'
+        raise UserError(
+            f'config.precision: expected float32 or bfloat16 beside {given}, got float16 (it scales the loss)'
+        )
     unused = {'adam': ('momentum', 'nesterov'), 'adamw': ('momentum', 'nesterov'), 'sgd': ()}
     for key in unused[config.optimizer.name]:
         if config.optimizer[key]:
@@ -383,6 +399,50 @@ def _check_pixels(data: ConfigDict) -> None:
         )
     if any(not value > 0 for value in data.std):
         raise UserError(f'config.data.std: expected values above 0, got {data.std}')
+
+
+def replicas(config: ConfigDict) -> int:
+    """How many runs a config is: its `replicas`, or one for each learning rate of its sweep."""
+    return len(config.sweep.learning_rate) or config.replicas
+
+
+def replica(config: ConfigDict, index: int) -> ConfigDict:
+    """The config of the single run that replica number `index` is equal to."""
+    if replicas(config) == 1:
+        return config
+    alone = copy.deepcopy(config)
+    alone.replicas, alone.sweep.learning_rate = 1, ()
+    if config.sweep.learning_rate:
+        alone.optimizer.learning_rate = float(config.sweep.learning_rate[index])
+    else:
+        alone.seed = config.seed + index
+    return alone
+
+
+def _check_replicas(config: ConfigDict) -> None:
+    """What replicas cannot be combined with."""
+    rates = config.sweep.learning_rate
+    if not all(type(rate) in (int, float) and 0 <= rate < math.inf for rate in rates) or len(rates) == 1:
+        raise UserError(
+            f'config.sweep.learning_rate: expected two or more numbers of at least 0, such as [1e-3,1e-2], '
+            f'got {rates}'
+        )
+    if rates and config.replicas not in (1, len(rates)):
+        raise UserError(
+            f'config.replicas: expected 1 or {len(rates)}, one for each of sweep.learning_rate, '
+            f'got {config.replicas}'
+        )
+    if replicas(config) == 1:
+        return
+    key = 'sweep.learning_rate' if rates else 'replicas'
+    for other, fits, instead in (
+        ('parallel', config.parallel in ('jit', 'single'), 'parallel=single'),
+        ('devices', config.devices <= 1, 'devices=1'),
+        ('data.placement', config.data.placement != 'stream', 'data.placement=device'),
+        ('init_from.path', not config.init_from.path, 'no init_from.path'),
+    ):
+        if not fits:
+            raise UserError(f'config.{key}: expected {instead} beside it, got {flatten(config)[other]}')
 
 
 def _frozen(value: Any) -> Any:

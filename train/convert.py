@@ -145,7 +145,7 @@ def convert(
     else:
         images = _images(config, weights.card, classes)
         with experiment.precision(config):
-            shapes = nnx.eval_shape(lambda: experiment.create_model(config, images))
+            shapes = experiment.abstract_model(config, images)
         card = experiment.model_card(config, shapes, images)
     match = weights.match(shapes, skip=skip, rename=rename)
     if is_file:
@@ -249,7 +249,6 @@ def _to_run(
 ) -> list[str]:
     """Writes a workdir whose only checkpoint holds the weights; returns what to say of it."""
     import jax.numpy as jnp
-    from flax import nnx
 
     from flaxnets.interop import conversion, optimizer_state
     from flaxnets.interop.atomic import write_json
@@ -259,8 +258,7 @@ def _to_run(
     from train.checkpointing.meta import Meta
 
     with experiment.precision(config):
-        create = lambda: experiment.create_model(config, images)  # noqa: E731
-        model = create() if match.fresh else nnx.eval_shape(create)
+        model = (experiment.create_model if match.fresh else experiment.abstract_model)(config, images)
         params, stats = weights.values(model, match, state.split(model)[1:])
         fixed = state.without_gradient(model) | experiment.frozen_parameters(config, model)
         rule, step = optim.create(config, steps_per_epoch=1, fixed=fixed), 0

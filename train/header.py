@@ -12,12 +12,16 @@ from train import config as options
 from train.data import describe
 from train.experiment import Experiment
 
+# What JAX multiplies float32 matrices in, unless it is told otherwise.
+PRODUCTS = {'gpu': 'TF32', 'tpu': 'bfloat16'}
+
 
 def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
     """The lines of the header, by their names: what is about to happen, where, and on what."""
     config = exp.config
     ours = flaxnets.count_parameters(exp.model)
     published = flaxnets.count_parameters(exp.model, published=True)
+    rate = 'a rate for each replica' if config.sweep.learning_rate else f'{config.optimizer.learning_rate:g}'
     lines = {
         'device': exp.devices.describe(),
         'model': config.model.name
@@ -28,8 +32,11 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
         'pixels': f'in [0, 1], less {_listed(config.data.mean or (0,))}, '
         f'divided by {_listed(config.data.std or (1,))}',
         'training': f'{config.epochs} epochs of {exp.spe} steps, batch {config.data.batch_size}, '
-        f'{config.optimizer.name} {config.optimizer.learning_rate:g}, {config.schedule.name} schedule',
+        f'{config.optimizer.name} {rate}, {config.schedule.name} schedule',
     }
+    lines['precision'] = precision(config)
+    if (count := options.replicas(config)) > 1:
+        lines['replicas'] = replicas(exp, count)
     if config.optimizer.accumulate > 1:
         lines['accumulate'] = accumulation(exp)
     if exp.held_out == 'test':
@@ -45,6 +52,27 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
 
 def _listed(values: tuple[float, ...]) -> str:
     return ', '.join(f'{value:.4g}' for value in values)
+
+
+def precision(config: options.ConfigDict) -> str:
+    """What is computed in which precision, matrix products too."""
+    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    product = config.precision
+    if product == 'float32':
+        product = chosen or PRODUCTS.get(jax.default_backend(), 'float32')
+    elsewhere = '' if config.precision in ('float32', 'float64') else '; all else in float32'
+    scaled = ', loss scaled' if config.precision == 'float16' else ''
+    return f'{config.precision}, matrix products in {product}{elsewhere}{scaled}'
+
+
+def replicas(exp: Experiment, count: int) -> str:
+    """What varies, and how they share the device."""
+    config = exp.config
+    rates = ', '.join(f'{rate:g}' for rate in config.sweep.learning_rate)
+    varies = f'learning rates {rates}' if rates else f'seeds {config.seed} to {config.seed + count - 1}'
+    if exp.devices.platform != 'cpu':
+        return f'{count} at once, {varies}'
+    return f'{count} in turns, {varies}; on cpu that takes as long as {count} single runs'
 
 
 def accumulation(exp: Experiment) -> str:

@@ -1,7 +1,6 @@
 """A run: data, model, resume; each epoch in chunks of steps, evaluated, reported, saved; the summary."""
 
 import contextlib
-import math
 import pathlib
 from collections.abc import Mapping
 from contextlib import closing
@@ -19,10 +18,9 @@ from train.checkpointing.checkpoints import Checkpoints
 from train.checkpointing.lock import WorkdirLock
 from train.checkpointing.meta import Meta
 from train.checkpointing.policy import SavePolicy
-from train.data import pipeline
 from train.distributed import processes, runner
 from train.experiment import Experiment
-from train.metrics import EpochSums
+from train.metrics import EpochSums, joined, named
 from train.pace import Pace
 from train.reporting.console import Reporter, duration
 from train.runtime import faults, signals
@@ -145,9 +143,7 @@ def train(
                 break
             # Train, in chunks of steps; the metrics of each are read while the next one computes.
             first, end = epoch * exp.spe, (epoch + 1) * exp.spe
-            order = pipeline.epoch_order(config.seed, epoch, len(sets['train']))
-            rows = pipeline.rows(order, config.data.batch_size, exp.devices.count)
-            feed = exp.images['train'].feed(rows[step - first :])
+            feed = exp.images['train'].feed(exp.epoch_rows(epoch)[step - first :])
             unread: Any = None
             pace.start()
             while step < end:
@@ -182,7 +178,7 @@ def train(
                 leave()
 
             # Report.
-            row |= columns | meta.sums.speed()
+            row = joined(row, columns) | meta.sums.speed()
             meta.history.append(row)
             meta.sums = EpochSums()
             lock.check()
@@ -210,6 +206,8 @@ def train(
                 f'{metric.replace("_", " ")} for {config.stop.patience}'
             )
         trained = duration(sum(row['seconds'] for row in meta.history))
+        for line in summary.replica_lines(result):
+            reporter.line(line)
         reporter.line(f'{summary.score_line(result)}, trained in {trained}')
         reporter.line(f'summary.json, metrics.jsonl, checkpoints/ and TensorBoard events in {workdir}')
         if config.log.report:
@@ -224,17 +222,17 @@ def train(
         return result
 
 
-def evaluate(exp: Experiment, state: TrainState) -> tuple[dict[str, Any], dict[str, float]]:
+def evaluate(exp: Experiment, state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the held-out scores, the columns of metrics.jsonl with them and the other scores asked for)."""
     scores = exp.evaluate(state, exp.held_out)
     kept = [key for key in ('loss', 'accuracy', 'macro_f1', 'top5_accuracy') if key in scores]
-    columns = {f'{exp.held_out}_{key}': scores[key] for key in kept}
+    columns = named(scores, exp.held_out, kept)
     if exp.config.evaluate_train_set:
         whole = exp.evaluate(state, 'train')
-        columns |= {f'train_set_{key}': whole[key] for key in ('loss', 'accuracy')}
+        columns = joined(columns, named(whole, 'train_set', ('loss', 'accuracy')))
     if exp.config.optimizer.ema:
         averaged = exp.evaluate(state, exp.held_out, ema=True)
-        columns |= {f'ema_{exp.held_out}_{key}': averaged[key] for key in ('loss', 'accuracy')}
+        columns = joined(columns, named(averaged, f'ema_{exp.held_out}', ('loss', 'accuracy')))
     return scores, columns
 
 
@@ -243,13 +241,13 @@ def check_finite(
 ) -> None:
     """Raises a `UserError` for a loss or gradient that is not finite, in the steps from `first` on."""
     for i, (loss, norm) in enumerate(zip(values['loss'], values['gradient_norm'], strict=True)):
-        if math.isfinite(loss) and math.isfinite(norm):
+        if np.isfinite(loss).all() and np.isfinite(norm).all():
             continue
         checkpoints.wait()
         steps = checkpoints.steps()
         last = f'the last good checkpoint is step {steps[-1]}' if steps else 'there is no checkpoint yet'
         raise UserError(
-            f'training diverged at step {first + i}: loss {float(loss)}; {last} in {workdir}. '
+            f'training diverged at step {first + i}: loss {np.asarray(loss).tolist()}; {last} in {workdir}. '
             'Try a lower --config.optimizer.learning_rate or --config.optimizer.clip_norm=1'
         )
 

@@ -1,7 +1,7 @@
 """Sums over the steps of an epoch, and scores from sums and counts, divided once."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ class EpochSums:
         steps: steps made.
         last_loss: the last step's loss; not a sum.
         seconds: time spent training, without evaluations and checkpoints.
+        replicas: the sums of each of several replicas, of whose values the others here are the means.
     """
 
     loss: float = 0.0
@@ -26,9 +27,15 @@ class EpochSums:
     steps: int = 0
     last_loss: float = 0.0
     seconds: float = 0.0
+    replicas: list['EpochSums'] = dataclasses.field(default_factory=list)
 
     def add(self, values: Mapping[str, np.ndarray], seconds: float) -> None:
-        """Adds the metrics of some steps, [steps] each."""
+        """Adds the metrics of some steps, [steps] each, or [steps, replicas]."""
+        if values['loss'].ndim == 2:
+            self.replicas = self.replicas or [EpochSums() for _ in values['loss'][0]]
+            for i, one in enumerate(self.replicas):
+                one.add({key: value[:, i] for key, value in values.items()}, seconds)
+            values = {key: value.mean(1) for key, value in values.items()}
         # One by one, from the left: how the steps are cut into chunks must not show in the last digit.
         for loss, correct, count in zip(values['loss'], values['correct'], values['count'], strict=True):
             self.loss += float(loss)
@@ -38,8 +45,10 @@ class EpochSums:
         self.last_loss = float(values['loss'][-1])
         self.seconds += seconds
 
-    def row(self) -> dict[str, float]:
+    def row(self) -> dict[str, Any]:
         """The means over the epoch, under their names in metrics.jsonl; accuracy in percent."""
+        if self.replicas:
+            return together([one.row() for one in self.replicas])
         return {
             'train_loss': self.loss / self.steps,
             'train_accuracy': 100 * self.correct / self.images,
@@ -48,12 +57,15 @@ class EpochSums:
 
     def speed(self) -> dict[str, float]:
         """How long the epoch took, for metrics.jsonl."""
-        return {'seconds': self.seconds, 'images_per_second': self.images / max(self.seconds, 1e-9)}
+        images = self.images * max(len(self.replicas), 1)
+        return {'seconds': self.seconds, 'images_per_second': images / max(self.seconds, 1e-9)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> 'EpochSums':
         """Reads what a checkpoint says; older ones call `correct` right."""
-        return cls(**{'correct' if key == 'right' else key: value for key, value in values.items()})
+        given = {'correct' if key == 'right' else key: value for key, value in values.items()}
+        given['replicas'] = [cls.from_json(one) for one in given.get('replicas', ())]
+        return cls(**given)
 
 
 def scores(loss_sum: float, confusion: np.ndarray, top5: int | None = None) -> dict[str, Any]:
@@ -82,3 +94,44 @@ def scores(loss_sum: float, confusion: np.ndarray, top5: int | None = None) -> d
         'class_accuracy': [float(c / t) if t else None for c, t in zip(correct, true, strict=True)],
         'confusion': confusion.tolist(),
     } | ({} if top5 is None else {'top5_accuracy': 100 * top5 / int(confusion.sum())})
+
+
+def together(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several replicas' values as one: the mean of each number, its standard deviation under `KEY_sd`, and
+    all of them under `replicas`. Confusion matrices are added, and of the sum is the accuracy of a class."""
+    found: dict[str, Any] = {}
+    for key, value in each[0].items():
+        if isinstance(value, int | float):
+            values = [one[key] for one in each]
+            found |= {key: float(np.mean(values)), f'{key}_sd': float(np.std(values, ddof=1))}
+    if 'confusion' in each[0]:
+        confusion = np.sum([one['confusion'] for one in each], axis=0)
+        found |= {key: value for key, value in scores(0.0, confusion).items() if key not in found}
+    return found | {'replicas': list(each)}
+
+
+def joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The values of both, those of each replica too."""
+    both = one | other
+    if 'replicas' in one and 'replicas' in other:
+        both['replicas'] = [a | b for a, b in zip(one['replicas'], other['replicas'], strict=True)]
+    return both
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with each replica's values beside the others, as `KEY_replica0`."""
+    each = {
+        f'{key}_replica{i}': value
+        for i, one in enumerate(row.get('replicas', ()))
+        for key, value in one.items()
+    }
+    return {key: value for key, value in row.items() if key != 'replicas'} | each
+
+
+def named(scores: dict[str, Any], split: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Some of the scores under the names they have in metrics.jsonl, `SPLIT_KEY`."""
+    found = {f'{split}_{key}': scores[key] for key in keys}
+    if 'replicas' in scores:
+        found |= {f'{split}_{key}_sd': scores[f'{key}_sd'] for key in keys}
+        found['replicas'] = [named(one, split, keys) for one in scores['replicas']]
+    return found

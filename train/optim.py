@@ -1,10 +1,11 @@
 """Optimisers and schedules by name: optax, with PyTorch's meaning of each setting."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.training.dynamic_scale import DynamicScale
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -13,11 +14,16 @@ from train.state import Values
 
 
 def create(
-    config: ConfigDict, *, steps_per_epoch: int, fixed: frozenset[str] = frozenset()
+    config: ConfigDict,
+    *,
+    steps_per_epoch: int,
+    fixed: frozenset[str] = frozenset(),
+    learning_rate: ArrayLike | None = None,
 ) -> optax.GradientTransformation:
     """The update rule of `config.optimizer` with the learning rate of `config.schedule`.
 
-    `fixed` names parameters that no gradient reaches; PyTorch leaves those alone, weight decay too.
+    `learning_rate` is the peak in place of the config's; it may be traced. `fixed` names parameters that no
+    gradient reaches; PyTorch leaves those alone, weight decay too.
     Weight decay is decoupled for adamw and added to the gradients for adam and sgd, as in torch.optim.
     With `optimizer.accumulate` above 1, `steps_per_epoch` counts batches, and an update needs the `count`
     of its batch's images beside the gradients.
@@ -41,9 +47,46 @@ def create(
     }
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
     updates = updates_per_epoch(config, steps_per_epoch)
-    rate = optax.scale_by_learning_rate(schedule(config, steps_per_epoch=updates))
+    rate = optax.scale_by_learning_rate(schedule(config, steps_per_epoch=updates, peak=learning_rate))
     rule = optax.chain(clip, *moments[options.name], rate)
+    if config.precision == 'float16':
+        return loss_scaled(rule)
     return rule if options.accumulate == 1 else accumulated(rule, options.accumulate, steps_per_epoch)
+
+
+class LossScaled(NamedTuple):
+    """An optimiser's state and the factor by which the loss is multiplied before it is differentiated."""
+
+    inner: optax.OptState
+    scale: DynamicScale
+
+
+def loss_scaled(rule: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The rule for float16, whose gradients are too small or too large now and then.
+
+    `update` is given `scale` and `finite`, both from `DynamicScale.value_and_grad`; gradients that are not
+    finite change nothing but the scale. Source: P. Micikevicius et al., "Mixed Precision Training", 2018.
+    """
+
+    def init(params: Values) -> LossScaled:
+        values: Any = {'fin_steps': jnp.zeros((), jnp.int32), 'scale': jnp.asarray(2.0**16, jnp.float32)}
+        return LossScaled(rule.init(params), DynamicScale(**values))
+
+    def update(
+        gradients: Values,
+        state: LossScaled,
+        params: Values | None = None,
+        *,
+        scale: DynamicScale,
+        finite: Array,
+        **_: Any,
+    ) -> tuple[Values, LossScaled]:
+        updates, inner = rule.update(gradients, state.inner, params)
+        updates = jax.tree.map(lambda x: jnp.where(finite, x, jnp.zeros_like(x)), updates)
+        inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), inner, state.inner)
+        return updates, LossScaled(inner, scale)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def updates_per_epoch(config: ConfigDict, steps_per_epoch: int) -> int:
@@ -98,14 +141,15 @@ def accumulated(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def schedule(config: ConfigDict, *, steps_per_epoch: int) -> optax.Schedule:
+def schedule(config: ConfigDict, *, steps_per_epoch: int, peak: ArrayLike | None = None) -> optax.Schedule:
     """The learning rate of an update: a linear warm-up, then the schedule over the epochs that are left.
 
     With `schedule.unit=epoch` every step of an epoch has the rate of its first one, as when PyTorch's
     scheduler is stepped once an epoch; with `step` the rate moves at every step. The warm-up always
     moves at every step.
     """
-    options, peak = config.schedule, config.optimizer.learning_rate
+    options = config.schedule
+    peak = config.optimizer.learning_rate if peak is None else peak
     warmup = round(options.warmup_epochs * steps_per_epoch)
     steps = max(config.epochs * steps_per_epoch - warmup, 1)
     decay_steps = max(round(options.decay_epochs * steps_per_epoch), 1)
@@ -121,9 +165,10 @@ def schedule(config: ConfigDict, *, steps_per_epoch: int) -> optax.Schedule:
         whole = jnp.asarray(count)
         if options.unit == 'epoch':
             whole = whole // steps_per_epoch * steps_per_epoch
-        # In the widest float: optax would divide the int32 count in float32, whatever the precision.
+        # In the widest float, as the rise: optax would divide the int32 count in float32, always.
         return main(whole.astype(float))
 
-    if warmup:
-        return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), rate], [warmup])
-    return rate
+    def rise(count: ArrayLike) -> Array:
+        return optax.linear_schedule(0.0, peak, warmup)(jnp.asarray(count).astype(float))
+
+    return optax.join_schedules([rise, rate], [warmup]) if warmup else rate

@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from train import experiment
@@ -42,7 +43,7 @@ def write(
         probabilities=probabilities,
         model=model,
         initial=initial(exp),
-        step=int(state.step),
+        step=int(np.ravel(state.step)[0]),
     )
     page = report.write(run, folder)
     images = exp.sets[split]
@@ -60,7 +61,7 @@ def finish(
     workdir: pathlib.Path,
 ) -> str:
     """Writes the report of a run that has just ended and says in a line where it is, or why there is none."""
-    scores = ('accuracy', 'loss', 'top5_accuracy')
+    scores = ('accuracy', 'accuracy_sd', 'loss', 'loss_sd', 'top5_accuracy')
     known = summary | {key: summary[f'test_{key}'] for key in scores if f'test_{key}' in summary}
     try:
         page = write(

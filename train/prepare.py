@@ -5,14 +5,10 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from flaxnets.errors import UserError
 from train import cli
-from train.config import defaults
-from train.data import locate
-from train.data.download import formats, from_source, write_tfds
-from train.data.sources.records import Source
-from train.data.sources.tfds import TfdsDirectory, find_directory
 
 EXAMPLES = """
   python -m train.prepare cifar10
@@ -42,9 +38,11 @@ def main(argv: Sequence[str]) -> None:
         help='read it there, as data.data_dir, and download nothing',
     )
     parser.add_argument(
-        '--format', choices=formats.FORMATS, default='array_record', help='default: array_record'
+        '--format', choices=('array_record', 'tfrecord'), default='array_record', help='default: array_record'
     )
     args = parser.parse_args(argv[1:])
+    from train.data import locate  # not before --help: JAX takes a second to import
+
     folder = prepare(args.name, locate.roots(args.data_dir or '')[0], args.source, args.format)
     print(f'{args.name}: ready in {folder}')
 
@@ -55,6 +53,9 @@ def prepare(name: str, data_dir: pathlib.Path, source: str | None, format: str) 
     Raises UserError for a set that is nowhere, and if there is a directory in another format or, with a
     `source`, any directory.
     """
+    from train.data.download import formats, from_source, write_tfds
+    from train.data.sources.tfds import TfdsDirectory, find_directory
+
     there = find_directory(data_dir, name) if data_dir.is_dir() else None
     if there is not None and source is None:
         if formats.format_of(there) == format:
@@ -81,8 +82,11 @@ def prepare(name: str, data_dir: pathlib.Path, source: str | None, format: str) 
         return formats.rewrite(written, data_dir / written.relative_to(to), format)
 
 
-def _find(name: str, folder: str) -> Source:
+def _find(name: str, folder: str) -> Any:
     """The set `name` in `folder`, in any form that training reads."""
+    from train.config import defaults
+    from train.data import locate
+
     settings = defaults().data
     settings.name, settings.data_dir, settings.download = name, folder, False
     try:

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from flaxnets.errors import UserError
 from train import cli
-from train.workdir import RUNS, read_json
 
 EXAMPLES = """examples:
   python -m train.runs
@@ -29,6 +28,7 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
     from train import summary
     from train.checkpointing import lock
     from train.checkpointing.checkpoints import committed
+    from train.workdir import read_json
 
     config = read_json(workdir / 'config.json')
     if not isinstance(config.get('model'), dict):
@@ -69,7 +69,7 @@ def epochs(path: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-def list_runs(folders: Sequence[str | pathlib.Path] = (RUNS,)) -> list[dict[str, Any]]:
+def list_runs(folders: Sequence[str | pathlib.Path] = ('runs',)) -> list[dict[str, Any]]:
     """The rows of all runs in or below the folders, the newest last."""
     places = [pathlib.Path(folder).expanduser() for folder in folders]
     for place in places:
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('folders', nargs='*', default=[RUNS], help='where the runs are (default: runs)')
+    parser.add_argument('folders', nargs='*', default=['runs'], help='where the runs are (default: runs)')
     parser.add_argument('--json', action='store_true', help='print the rows as JSON')
     args = parser.parse_args(argv[1:])
     rows = list_runs(args.folders)

@@ -15,7 +15,6 @@ import math
 import sys
 from collections.abc import Sequence
 
-from flaxnets import registry
 from flaxnets.errors import UserError
 from train import cli, models
 
@@ -53,6 +52,8 @@ def row(name: str, devices: int, speed: float, latency: float = LATENCY) -> Row:
 
 def table(devices: int = 8, speed: float = SPEED) -> str:
     """All models, as Markdown."""
+    from flaxnets import registry
+
     titles = ['model', 'parameters', 'multiply-adds', 'sent a step', *INTERCONNECTS]
     lines = [' | '.join(titles), '---|' + '---:|' * (len(titles) - 1)]
     for name in registry.list_models():

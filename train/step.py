@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flaxnets.layers import batch as batch_scope
+from train import optim
 from train.data.pipeline import Batch
 from train.state import Structure, TrainState, Values, statistics
 
@@ -81,20 +82,30 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
         losses = cross_entropy(logits, targets, task.softmax_twice)
         return jnp.sum(losses * batch.mask) / count, (logits, statistics(model))
 
-    (loss, (logits, stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    scaled: dict[str, Any] = {}
+    if isinstance(state.opt_state, optim.LossScaled):
+        scale = state.opt_state.scale
+        scale, finite, (loss, (logits, stats)), gradients = scale.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
+        scaled = {'scale': scale, 'finite': finite}
+    else:
+        (loss, (logits, stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     loss, gradients = task.sum((loss, gradients))
     rule = optax.with_extra_args_support(task.optimizer)
-    updates, opt_state = rule.update(gradients, state.opt_state, state.params, count=count)
+    updates, opt_state = rule.update(gradients, state.opt_state, state.params, count=count, **scaled)
     params = optax.apply_updates(state.params, updates)
     ema = optax.incremental_update(params, state.ema, 1 - task.ema) if task.ema else state.ema
     if task.ema and isinstance(opt_state, optax.MultiStepsState):  # it follows updates, not batches
         ema = jax.tree.map(lambda new, old: jnp.where(opt_state.mini_step, old, new), ema, state.ema)
     correct = jnp.sum((logits.argmax(-1) == batch.label) * batch.mask)
+    norm = optax.tree.norm(gradients)
     metrics = {
         'loss': loss,
         'correct': task.sum(correct),
         'count': count,
-        'gradient_norm': optax.tree.norm(gradients),
+        # Gradients beyond float16's range are no divergence: the step changes nothing but the scale.
+        'gradient_norm': jnp.where(scaled['finite'], norm, 0) if scaled else norm,
     }
     new = dataclasses.replace(
         state, step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flaxnets
+from train import config as options
 from train import provenance
 from train.checkpointing import resume
 from train.checkpointing.best import best_row
@@ -13,6 +14,7 @@ from train.checkpointing.checkpoints import Checkpoints
 from train.checkpointing.meta import versions
 from train.config import ConfigDict
 from train.experiment import Experiment
+from train.reporting.console import spread
 from train.state import TrainState
 from train.workdir import read_json
 
@@ -62,6 +64,7 @@ def create(
         scores = exp.evaluate(state, 'test')
     last = history[-1]
     seconds = statistics.median(row['seconds'] for row in history)
+    replicas = options.replicas(exp.config)
     return {
         'model': exp.config.model.name,
         'parameters': flaxnets.count_parameters(exp.model),
@@ -84,12 +87,40 @@ def create(
         **milestones(history, exp.held_out),
         'seconds_per_epoch': seconds,
         'training_seconds': sum(row['seconds'] for row in history),
-        'images_per_second': len(exp.sets['train']) / max(seconds, 1e-9),
+        'images_per_second': replicas * len(exp.sets['train']) / max(seconds, 1e-9),
         'peak_memory_bytes': exp.devices.peak_memory(),
         'devices': exp.devices.describe(),
         'command': provenance.command(),
         'commit': provenance.commit(),
         'versions': versions(),
+        **(of_replicas(exp.config, scores, best, last, exp.held_out) if replicas > 1 else {}),
+    }
+
+
+def of_replicas(
+    config: ConfigDict, scores: dict[str, Any], best: dict[str, Any], last: dict[str, Any], held_out: str
+) -> dict[str, Any]:
+    """Standard deviations over the replicas, whose means the other numbers are, and each replica's own."""
+    key = f'best_{held_out}_accuracy'
+    each = []
+    for i, row in enumerate(scores['replicas']):
+        alone = options.replica(config, i)
+        each.append(
+            {
+                'seed': alone.seed,
+                'learning_rate': alone.optimizer.learning_rate,
+                'train_loss': last['replicas'][i]['train_loss'],
+                key: best['replicas'][i][f'{held_out}_accuracy'],
+                **{f'test_{name}': row[name] for name in ('loss', 'accuracy')},
+                **{name: row[name] for name in ('macro_f1', 'class_accuracy', 'confusion')},
+            }
+        )
+    return {
+        'test_accuracy_sd': scores['accuracy_sd'],
+        'test_loss_sd': scores['loss_sd'],
+        'macro_f1_sd': scores['macro_f1_sd'],
+        f'{key}_sd': best[f'{held_out}_accuracy_sd'],
+        'replicas': each,
     }
 
 
@@ -116,7 +147,16 @@ def milestones(history: Sequence[dict[str, Any]], split: str) -> dict[str, Any]:
 
 def score_line(summary: dict[str, Any]) -> str:
     """The test scores in a line."""
-    return (
-        f'test accuracy {summary["test_accuracy"]:.2f}%, loss {summary["test_loss"]:.4f}, '
-        f'macro F1 {summary["macro_f1"]:.2f}%'
+    accuracy, loss, f1 = (
+        spread(summary, key, digits)
+        for key, digits in (('test_accuracy', 2), ('test_loss', 4), ('macro_f1', 2))
     )
+    return f'test accuracy {accuracy}%, loss {loss}, macro F1 {f1}%'
+
+
+def replica_lines(summary: dict[str, Any]) -> list[str]:
+    """A line for each replica; none for a single run."""
+    return [
+        f'seed {one["seed"]}, learning rate {one["learning_rate"]:g}: {score_line(one)}'
+        for one in summary.get('replicas', ())
+    ]

@@ -156,11 +156,11 @@ def test_training(case):
 
 @every_model
 def test_precision(case):
-    """float32 agrees with float64, bfloat16 with float32 parameters stays near, and parameters keep
+    """float32 agrees with float64, half precision with float32 parameters stays near, and parameters keep
     their type. ConvNN models choose other neighbours when rounded differently, so their outputs may
     part (see `layers/nearest.py`) and only the types are compared."""
     expected = np.asarray(reference(case))
-    for dtype, tolerance in ((None, 1e-4), (jnp.bfloat16, 5e-2)):
+    for dtype, tolerance in ((None, 1e-4), (jnp.bfloat16, 5e-2), (jnp.float16, 1e-2)):
         graph, state = evaluating(case, dtype=dtype)
         assert {v.dtype for v in jax.tree.leaves(nnx.filter_state(state, nnx.Param))} == {
             jnp.dtype('float32')

@@ -143,12 +143,14 @@ def test_training_is_measured_beside_pytorch(tmp_path, capsys):
     file, page = tmp_path / 'numbers.json', tmp_path / 'page.md'
     page.write_text('before\n<!-- benchmark cpu -->\n<!-- /benchmark cpu -->\nafter\n')
     argv = ['--config', NEAREST, '--config', 'configs/convnn.py:model=cnn,digits', *TINY]
-    argv += ['--against', 'eager', '--rounds', '2', '--seconds', '0.001', '--json', str(file)]
+    argv += ['--against', 'eager', '--variants', '--rounds', '2', '--seconds', '0.001', '--json', str(file)]
     assert cli.guarded(benchmark.main, ['benchmark', *argv]) == 0
     printed = capsys.readouterr().out
     nearest, plain = json.loads(file.read_text())['training']
-    assert set(nearest['train_ratio']) == {training.EAGER, training.PUBLISHED}
-    assert set(plain['train_ratio']) == {training.EAGER}
+    always = {training.EAGER, training.OTHER_LOOP, training.REPLICAS}
+    assert set(nearest['train_ratio']) == always | {training.PUBLISHED, training.TOP_K}
+    assert set(plain['train_ratio']) == always
+    assert nearest['failed'] == plain['failed'] == {}
     for row in (nearest, plain):
         for key in ('steps_per_second', 'images_per_second', 'evaluated_per_second', 'compile_seconds'):
             assert row[key] > 0, key
@@ -160,7 +162,7 @@ def test_training_is_measured_beside_pytorch(tmp_path, capsys):
             assert 0 < values['low'] <= values['high']
     # Forward, gradient of the kernels, gradient of the input but for the first layer; 4 images.
     assert plain['flops'] == 2 * 4 * (2 * 32 * 32 * 9 * 3 * 4 + 3 * 32 * 32 * 4 * 10)
-    for word in ('images/s', 'compile, s', 'of peak', 'PyTorch, as published / ours', 'load'):
+    for word in ('images/s', 'of peak', 'published', 'top_k', 'load'):
         assert word in printed
     assert cli.guarded(benchmark.main, ['benchmark', '--from', str(file), '--into', str(page)]) == 0
     text = page.read_text()
@@ -189,11 +191,34 @@ def test_pytorch_trains_the_same(settings, tmp_path):
         twin = torch_training.Training(config, ours.sets)
         values = interop.to_torch(experiment.create_model(config, ours.sets['train']))
         twin.model.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in values.items()})
+        order = ours.rows['train'].ravel()
+        twin.splits['train'] = tuple(values[order] for values in twin.splits['train'])
         twin.train(1)
         expected = {k: v.detach().numpy() for k, v in twin.model.state_dict().items()}
         now = ours.exp.runner.task.structure.merge(ours.state.params, ours.state.stats)
         for name, value in interop.to_torch(now).items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def test_no_config_begins_after_the_minutes():
+    configs = {'cnn': options.defaults()}
+    assert list(training.measure(configs, minutes=-1)) == []
+
+
+def test_what_fails_is_named_in_the_results(monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError('no compiler\nat all')
+
+    monkeypatch.setattr(torch_training, 'Training', broken)
+    config = options.defaults()
+    config.model.update(name='cnn', width=2)
+    options.embedded_digits(config, image_size=4, channels=1)
+    config.data.batch_size = 2
+    (row,) = training.measure(
+        {'tiny': options.validate(config)}, against=[training.COMPILED], rounds=1, seconds=0.001
+    )
+    assert row['failed'] == {training.COMPILED: 'RuntimeError: no compiler'}
+    assert training_tables.failures([row]) == ['tiny: torch.compile: RuntimeError: no compiler']
 
 
 def test_the_published_way_to_gather_gives_the_same():

@@ -138,7 +138,7 @@ def test_validation_chooses_the_best_checkpoint(tmp_path):
     assert 'best_test_accuracy' in summary
 
 
-@pytest.mark.parametrize('precision', ['bfloat16', 'float64'])
+@pytest.mark.parametrize('precision', ['bfloat16', 'float16', 'float64'])
 def test_other_precisions(tmp_path, precision):
     summary = train.run(runs.digits(tmp_path, epochs=3, precision=precision), tmp_path / precision)
     assert summary['test_accuracy'] > 50

@@ -135,6 +135,28 @@ def test_queries_and_keys_stay_unless_neighbours_are_soft(soft):
     assert moved == set(state.params) - fixed
 
 
+def test_a_step_whose_gradients_overflow_changes_the_scale_alone():
+    config = options_of.defaults()
+    config.precision = 'float16'
+    task, state = setup('cnn', optim.create(config, steps_per_epoch=1), dtype=jnp.float16)
+    scale = state.opt_state.scale
+    train = jax.jit(functools.partial(step.train_step, task))
+    good, metrics = train(state, batch_of(4))
+    assert metrics['gradient_norm'] > 0
+    assert good.opt_state.scale.scale == scale.scale
+    assert good.opt_state.scale.fin_steps == 1
+    huge = scale.replace(scale=jnp.asarray(2.0**40, jnp.float32))
+    skipped, metrics = train(state.replace(opt_state=state.opt_state._replace(scale=huge)), batch_of(4))
+    assert skipped.opt_state.scale.scale == 2.0**39
+    assert metrics['gradient_norm'] == 0
+    assert np.isfinite(metrics['loss'])
+    chex.assert_trees_all_equal(skipped.params, state.params)
+    chex.assert_trees_all_equal(skipped.opt_state.inner, state.opt_state.inner)
+    moved = jax.tree.map(lambda new, old: jnp.any(new != old), good.params, state.params)
+    assert all(jax.tree.leaves(moved))
+    assert {value.dtype for value in good.params.values()} == {jnp.dtype('float32')}
+
+
 def test_softmax_twice_is_the_loss_of_a_model_that_ends_in_softmax():
     logits, targets = jnp.array([[2.0, -1.0, 0.5]]), jnp.array([[0.0, 0.0, 1.0]])
     expected = -jax.nn.log_softmax(jax.nn.softmax(logits))[0, 2]

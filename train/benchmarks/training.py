@@ -4,29 +4,38 @@ Everything is timed in one process, in turns, through the runner that the traini
 reported are medians and quartiles over rounds, and of ratios those of the rounds.
 """
 
+import copy
 import functools
 import itertools
+import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import flaxnets
-from flaxnets.errors import UserError
+from flaxnets.layers import nearest, selection
 from train import config as options
 from train import experiment, step
 from train.benchmarks import arithmetic, synthetic
 from train.benchmarks.timing import alternate, cores
 from train.data import pipeline
 from train.data.pipeline import Feed
+from train.distributed.replicas import replica
 from train.experiment import Experiment
 
 OURS, PEAK = 'flaxnets', 'matrix product'
 EAGER, PUBLISHED, COMPILED = 'PyTorch', 'PyTorch, as published', 'torch.compile'
+MANY = 8
+REPLICAS, TOP_K = f'{MANY} replicas', 'neighbours by lax.top_k'
+# A loop on the device where the runner calls step by step, and the other way round.
+OTHER_LOOP = 'scan and loop exchanged'
+VARIANTS = [OTHER_LOOP, TOP_K, REPLICAS]
 # Side of the matrices whose product gives the peak, by platform.
 SIDES = {'cpu': 2048}
 LARGE = 8192
@@ -36,16 +45,14 @@ MOST_STEPS = 200  # in a round
 class Ours:
     """A config's runner on synthetic images, compiled and past its first step."""
 
-    def __init__(self, config: options.ConfigDict):
+    def __init__(self, config: options.ConfigDict, *, scans: bool | None = None):
         started = time.perf_counter()
         self.config, self.sets = config, synthetic.splits(config)
         self.exp = Experiment.create(config, self.sets)
+        if scans is not None:  # other than the runner's own choice
+            self.exp.runner.scans = scans
         self.state = self.exp.initial
-        sizes = {'train': config.data.batch_size, 'test': config.data.eval_batch_size}
-        self.rows = {
-            split: pipeline.rows(np.arange(len(images)), sizes[split] or config.data.batch_size)
-            for split, images in self.sets.items()
-        }
+        self.rows = {'train': self.exp.epoch_rows(0), 'test': self.exp.rows('test')}
         lowered = self.exp.runner.lower(self.state, self._feed('train', 1))
         compiling = time.perf_counter()
         self.compiled = lowered.compile()
@@ -80,10 +87,6 @@ class Ours:
     def facts(self) -> dict[str, Any]:
         """What does not vary from round to round."""
         memory: Any = self.compiled.memory_analysis()
-        row = next(self._feed('train', 1).parts)
-        resident = self.exp.images['train'].feed(self.rows['train']).resident
-        batch = jax.eval_shape(pipeline.take, resident, row)
-        train_step = functools.partial(step.train_step, self.exp.runner.task)
         cost = self.compiled.cost_analysis() or {}
         return {
             'model': self.config.model.name,
@@ -100,9 +103,19 @@ class Ours:
                 - memory.alias_size_in_bytes
                 + memory.temp_size_in_bytes,
             },
-            'flops': 2 * arithmetic.multiply_adds(train_step, self.state, batch),
+            'flops': self.flops(),
             'xla_flops': cost.get('flops'),
         }
+
+    def flops(self) -> int:
+        """Of the matrix products and convolutions of a step, of all replicas."""
+        count = options.replicas(self.config)
+        single = self.state if count == 1 else replica(self.state, 0)
+        size = self.config.data.batch_size
+        resident = self.exp.images['train'].feed(self.rows['train']).resident
+        batch = jax.eval_shape(pipeline.take, resident, jax.ShapeDtypeStruct((size,), 'int32'))
+        train_step = functools.partial(step.train_step, self.exp.runner.task)
+        return count * 2 * arithmetic.multiply_adds(train_step, single, batch)
 
     def _feed(self, split: str, count: int) -> Feed:
         rows = itertools.islice(itertools.cycle(self.rows[split]), count)
@@ -115,22 +128,25 @@ def measure(
     against: Sequence[str] = (),
     rounds: int = 5,
     seconds: float = 0.5,
-    said: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
-    """A row of numbers for each config, by its name. A round of each contender takes about `seconds`."""
+    minutes: float = math.inf,
+) -> Iterator[dict[str, Any]]:
+    """A row of numbers for each config, by its name, none that would begin after so many `minutes`.
+
+    `against` names what each is compared with. A round of each contender takes about `seconds`.
+    """
+    started = time.monotonic()
     enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update('jax_enable_compilation_cache', False)  # or it would be the cache that is timed
-    rows = []
     try:
         for name, config in configs.items():
+            if time.monotonic() - started > 60 * minutes:
+                break
             config.parallel, config.data.placement = 'single', 'device'
             with experiment.precision(config):
-                rows.append({'config': name, **measure_one(config, against, rounds, seconds)})
+                yield {'config': name, **measure_one(config, against, rounds, seconds)}
             jax.clear_caches()
-            said(f'{len(rows)} of {len(configs)}: {name}, {1000 * median(rows[-1], OURS):.1f} ms a step')
     finally:
         jax.config.update('jax_enable_compilation_cache', enabled)
-    return rows
 
 
 def measure_one(
@@ -142,9 +158,11 @@ def measure_one(
     failed = {}
     for name in against:
         try:
-            contenders[name] = torch_training(ours, name)
+            contenders[name] = contender(ours, name)
             contenders[name].train(1)
             contenders[name].evaluate(1)
+        except NotApplicable:
+            continue
         except Exception as error:  # whatever torch.compile meets, or a model without a twin
             contenders.pop(name, None)
             failed[name] = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
@@ -171,7 +189,7 @@ def measure_one(
     step_seconds = median(result, OURS)
     return result | {
         'steps_per_second': 1 / step_seconds,
-        'images_per_second': config.data.batch_size / step_seconds,
+        'images_per_second': options.replicas(config) * config.data.batch_size / step_seconds,
         'evaluated_per_second': (config.data.eval_batch_size or config.data.batch_size)
         / median(result, OURS, 'evaluate'),
         'dispatch_seconds': ours.dispatch_seconds(),
@@ -180,18 +198,43 @@ def measure_one(
     }
 
 
-def torch_training(ours: Ours, name: str) -> Any:
-    """The twin of `ours`, as `name` says."""
+class NotApplicable(Exception):
+    """A comparison that says nothing about a model."""
+
+
+def contender(ours: Ours, name: str) -> Any:
+    """What `name` says, to be compared with `ours`.
+
+    Raises:
+        NotApplicable: a way to choose or gather neighbours, and a model without any.
+    """
+    neighbours = ours.config.model.name.startswith(('convnn', 'branching'))
+    if name in (PUBLISHED, TOP_K) and not neighbours:
+        raise NotApplicable
+    if name == REPLICAS:
+        config = copy.deepcopy(ours.config)
+        config.replicas = MANY
+        return Ours(config)
+    if name == OTHER_LOOP:
+        return Ours(ours.config, scans=not ours.exp.runner.scans)
+    if name == TOP_K:
+        with mock.patch.object(nearest, 'most_similar', by_top_k):
+            made = Ours(ours.config)
+            made.evaluate(1)
+        return made
     from train.torch_reference import training
 
     training.prepare(cores())
-    neighbours = ours.config.model.name.startswith(('convnn', 'branching'))
-    if name == PUBLISHED and not neighbours:
-        raise UserError('the model gathers no neighbours')
     device = 'cpu' if ours.exp.devices.platform == 'cpu' else 'cuda'
     return training.Training(
         ours.config, ours.sets, device=device, published=name == PUBLISHED, compiled=name == COMPILED
     )
+
+
+def by_top_k(similarity: Any, keys: Any, queries: Any, count: int, *, pool: Any = None) -> jax.Array:
+    """`selection.most_similar` by `lax.top_k` everywhere."""
+    pool = jnp.full(queries.shape[1], -1) if pool is None else pool
+    return selection.by_top_k(similarity, keys, queries, count, pool)
 
 
 def round_of(contenders: dict[str, Any], seconds: float) -> int:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxnets.errors import UserError
-from train.benchmarks.training import COMPILED, EAGER, OURS, PUBLISHED
+from train.benchmarks.training import COMPILED, EAGER, OURS, PUBLISHED, VARIANTS
 
 # What the project aims at on two CPU cores: PyTorch's time / ours, by the beginning of the model's name.
 GOALS = {'convnn': (PUBLISHED, 2.5), 'branching': (PUBLISHED, 2.5), 'attention': (EAGER, 1.2)}
@@ -46,8 +46,10 @@ def speed(rows: Sequence[dict[str, Any]]) -> Cells:
 
 
 def comparison(rows: Sequence[dict[str, Any]], platform: str) -> Cells:
-    """Likewise: PyTorch's time / ours, median and quartiles, for each way to run PyTorch."""
-    ways = [way for way in (EAGER, PUBLISHED, COMPILED) if any(tried(row, way) for row in rows)]
+    """Likewise: the time of each contender / ours, median and quartiles."""
+    ways = [
+        w for w in (EAGER, PUBLISHED, COMPILED, *VARIANTS) if any(w in row['train_ratio'] for row in rows)
+    ]
     cells = [['config', 'ours, ms', f'{EAGER}, ms', *(f'{way} / ours' for way in ways), 'evaluation', 'goal']]
     for row in rows:
         eager = row['train'].get(EAGER)
@@ -63,11 +65,6 @@ def comparison(rows: Sequence[dict[str, Any]], platform: str) -> Cells:
             ]
         )
     return cells
-
-
-def tried(row: dict[str, Any], way: str) -> bool:
-    """Whether PyTorch was to run so."""
-    return way in row['train_ratio'] or way in row['failed']
 
 
 def verdict(row: dict[str, Any], platform: str) -> str:
@@ -94,13 +91,8 @@ def ratio(values: dict[str, float]) -> str:
 
 
 def failures(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Which PyTorch could not be run, and why; that a model gathers no neighbours is no failure."""
-    return [
-        f'{row["config"]}: {way}: {reason}'
-        for row in rows
-        for way, reason in row['failed'].items()
-        if way != PUBLISHED
-    ]
+    """What could not be run, and why."""
+    return [f'{row["config"]}: {way}: {reason}' for row in rows for way, reason in row['failed'].items()]
 
 
 def show(results: dict[str, Any]) -> None:
@@ -138,6 +130,11 @@ def markdown(results: dict[str, Any]) -> str:
     """The tables for a page."""
     rows = results['training']
     parts = [f'Measured on {machine(results)}.', table(comparison(rows, results['platform']))]
+    if 'variants' in results:
+        parts.append(table(comparison(results['variants'], results['platform'])))
+    if 'deterministic' in results:
+        same = 'the same bits' if results['deterministic']['same_bits'] else 'other bits'
+        parts.append(f'`{results["deterministic"]["config"]}`, trained twice with `deterministic`: {same}.')
     parts += [table(speed(rows)), '\n'.join(f'- {line}' for line in failures(rows))]
     return '\n\n'.join(filter(None, parts))
 

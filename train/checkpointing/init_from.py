@@ -15,6 +15,7 @@ from flaxnets.errors import UserError
 from flaxnets.interop import conversion, matching, optimizer_state
 from flaxnets.interop.matching import Match
 from flaxnets.interop.model_card import ModelCard
+from train import config as options
 from train.checkpointing.checkpoints import Checkpoints, read_config
 from train.config import ConfigDict
 from train.state import TrainState, Values
@@ -65,6 +66,11 @@ def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
     if config is None:
         raise UserError(
             f'{path}: expected a run, a .pt, .pth or .safetensors, got a folder without config.json'
+        )
+    if (count := options.replicas(config)) > 1:
+        raise UserError(
+            f'{path}: expected a run of one model, got {count} replicas; train one of '
+            'them alone, with the seed and learning rate that summary.json names'
         )
     checkpoints = Checkpoints(path, metric=config.checkpoint.metric, read_only=True)
     try:

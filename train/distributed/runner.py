@@ -85,10 +85,7 @@ class Runner:
             one = self._eval_step(params, stats, feed.resident, self._placed(part), np.int32(i))
             results.append(one)
             self._wait(one)
-        results = jax.device_get(results)
-        loss = float(np.sum([one['loss'] for one in results], dtype=np.float64))
-        confusion = np.stack([one['confusion'] for one in results]).sum(axis=0, dtype=np.int64)
-        return loss, confusion, sum(int(one['top5']) for one in results) if 'top5' in results[0] else None
+        return added(jax.device_get(results))
 
     def predict(self, params: Values, stats: Values, feed: Feed) -> np.ndarray:
         """Probabilities [rows, classes] of all the feed's batches, one below the other, their padding too."""
@@ -112,6 +109,13 @@ class Runner:
     def _wait(self, results: Any) -> None:
         if self.waits:
             jax.block_until_ready(results)
+
+
+def added(results: list[dict[str, Any]]) -> tuple[float, np.ndarray, int | None]:
+    """The results of an evaluation's batches as `Runner.evaluate` returns them."""
+    loss = float(np.sum([one['loss'] for one in results], dtype=np.float64))
+    confusion = np.stack([one['confusion'] for one in results]).sum(axis=0, dtype=np.int64)
+    return loss, confusion, sum(int(one['top5']) for one in results) if 'top5' in results[0] else None
 
 
 def read(metrics: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:

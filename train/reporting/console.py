@@ -117,8 +117,8 @@ class Reporter:
         held_out = held_out_of(row)
         parts = [
             f'epoch {row["epoch"]:>{len(str(epochs))}}/{epochs}',
-            f'train loss {row["train_loss"]:.4f}',
-            f'{held_out} accuracy {row[f"{held_out}_accuracy"]:.2f}%',
+            f'train loss {spread(row, "train_loss", 4)}',
+            f'{held_out} accuracy {spread(row, f"{held_out}_accuracy", 2)}%',
             f'{row["images_per_second"]:,.0f} images/s',
             f'{duration(self._left(row["step"]) or 0)} left',
         ]
@@ -181,10 +181,23 @@ def program(config: Any, devices: Devices) -> str:
     return f'{parts} {devices.describe()} jax {jax.__version__}'
 
 
+def spread(values: dict[str, Any], key: str, digits: int) -> str:
+    """A number; of several replicas mean ± standard deviation."""
+    sd = f' ± {values[f"{key}_sd"]:.{digits}f}' if f'{key}_sd' in values else ''
+    return f'{values[key]:.{digits}f}{sd}'
+
+
 def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str, ...], title: str) -> None:
     """Loss, accuracy, macro F1, accuracy per class and the confusion matrix, for people."""
-    loss, accuracy, f1 = scores['loss'], scores['accuracy'], scores['macro_f1']
-    console.print(f'{title}: loss {loss:.4f}  accuracy {accuracy:.2f}%  macro F1 {f1:.2f}%')
+    loss, accuracy, f1 = (
+        spread(scores, key, digits) for key, digits in (('loss', 4), ('accuracy', 2), ('macro_f1', 2))
+    )
+    console.print(f'{title}: loss {loss}  accuracy {accuracy}%  macro F1 {f1}%')
+    for i, one in enumerate(scores.get('replicas', ())):
+        console.print(
+            f'  replica {i}: loss {one["loss"]:.4f}  accuracy {one["accuracy"]:.2f}%  '
+            f'macro F1 {one["macro_f1"]:.2f}%'
+        )
     for name, accuracy in zip(class_names, scores['class_accuracy'], strict=True):
         console.print(f'  {name:<12} {"no images" if accuracy is None else f"{100 * accuracy:6.2f}%"}')
     confusion = scores['confusion']

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaxnets.interop.atomic import write_json, write_text
+from train.metrics import flat
 from train.reporting.tensorboard import Events
 from train.reporting.wandb import WandbRun
 
@@ -46,7 +47,7 @@ class Logs:
         with (self.workdir / 'metrics.jsonl').open('a') as file:
             file.write(json.dumps(row) + '\n')
         self._write_csv()
-        values = {f'epoch/{key}': value for key, value in row.items() if key not in NOT_CURVES}
+        values = {f'epoch/{key}': value for key, value in flat(row).items() if key not in NOT_CURVES}
         self.scalars(values, row['step'])
 
     def scalars(self, values: dict[str, float], step: int) -> None:
@@ -73,8 +74,9 @@ class Logs:
     def _write_csv(self) -> None:
         # Whole, because a row may have a column that those before it have not.
         text = io.StringIO()
-        columns = dict.fromkeys(key for row in self.rows for key in row)
+        rows = [flat(row) for row in self.rows]
+        columns = dict.fromkeys(key for row in rows for key in row)
         writer = csv.DictWriter(text, list(columns), lineterminator='\n')
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(rows)
         write_text(self.workdir / 'metrics.csv', text.getvalue())

@@ -12,7 +12,7 @@ import flaxnets
 from flaxnets.interop.atomic import write_json, write_text
 from train import config as options
 from train.reporting import classes, page, pictures
-from train.reporting.console import duration
+from train.reporting.console import duration, spread
 from train.reporting.figures import png
 from train.reporting.page import Picture, Section, number, word
 from train.reporting.published import published
@@ -63,19 +63,38 @@ def result(run: Results) -> Section:
     """The scores in large figures, the facts of the run and its recipe."""
     summary = run.summary
     split = run.images.split
-    figures = {f'{split} accuracy': f'{summary["accuracy"]:.2f}%'}
+    figures = {f'{split} accuracy': f'{spread(summary, "accuracy", 2)}%'}
     if 'top5_accuracy' in summary:
         figures['top-5 accuracy'] = f'{summary["top5_accuracy"]:.2f}%'
     if 'best_test_accuracy' in summary:
         figures['best test accuracy'] = f'{summary["best_test_accuracy"]:.2f}%, epoch {summary["best_epoch"]}'
-    figures['macro F1'] = f'{summary["macro_f1"]:.2f}%'
-    figures[f'{split} loss'] = f'{summary["loss"]:.4f}'
+    figures['macro F1'] = f'{spread(summary, "macro_f1", 2)}%'
+    figures[f'{split} loss'] = spread(summary, 'loss', 4)
     figures['parameters'] = f'{flaxnets.count_parameters(run.model):,}'
     if run.history:
         figures['training time'] = duration(sum(row['seconds'] for row in run.history))
-    return Section(
-        'Result', [page.headline(figures), page.facts(facts(run), 'Run'), page.facts(recipe(run), 'Recipe')]
-    )
+    parts = [page.headline(figures), page.facts(facts(run), 'Run'), page.facts(recipe(run), 'Recipe')]
+    return Section('Result', [*parts, *replicas(run)])
+
+
+def replicas(run: Results) -> list[str]:
+    """A table with the scores of each replica; nothing for a single run."""
+    rows = []
+    for i, one in enumerate(run.summary.get('replicas', ())):
+        alone = options.replica(run.config, i)
+        rate, loss = f'{alone.optimizer.learning_rate:g}', one.get('loss', one.get('test_loss'))
+        accuracy = one.get('accuracy', one.get('test_accuracy'))
+        rows.append(
+            [
+                number(alone.seed, 'd'),
+                word(rate),
+                number(accuracy),
+                number(one['macro_f1']),
+                number(loss, '.4f'),
+            ]
+        )
+    titles = ['seed', 'learning rate', 'accuracy %', 'macro F1 %', 'loss']
+    return [page.table(titles, rows, title='Replicas; pictures are of the first')] if rows else []
 
 
 def facts(run: Results) -> dict[str, Any]:
