@@ -22,6 +22,7 @@ from train import cli, convert, data, evaluate, experiment, optim, report, state
 from train import config as options
 from train.checkpointing import init_from, resume
 from train.checkpointing.checkpoints import Checkpoints
+from train.reproduction import records
 from train.step import EVALUATION_KEY, STREAMS
 
 torch = pytest.importorskip('torch')
@@ -540,6 +541,7 @@ def evil(tmp_path, monkeypatch):
         lambda: convert.convert('received', 'out'),
         lambda: evaluate.evaluate('received'),
         lambda: report.rebuild('received'),
+        lambda: records.material({'model.name': 'evil:build'}),
     ],
 )
 def test_no_file_makes_code_run(act, evil):

@@ -44,6 +44,7 @@ def resolved(experiment: Experiment, **changes: Any) -> options.ConfigDict:
 
 def material(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a flat config that decides what is computed, a model's defaults filled in."""
+    registry.check_named_in_file(config['model.name'], 'the record')
     known = registry.entry(config['model.name']).options()
     defaults = {key: option.default for key, option in options.OPTIONS.items()}
     defaults |= {f'model.{key}': option.default for key, option in known.items()}
