@@ -193,6 +193,7 @@ def parted(command: Callable[[], int]) -> int:
 def _end_now(message: str, code: int) -> None:
     """Ends the process, whatever it is in the middle of."""
     sys.stdout.flush()
+    sys.stderr.flush()
     if message:
         os.write(2, f'{message}\n'.encode())
     os._exit(code)

@@ -32,9 +32,10 @@ def keep() -> None:
         elif stream is getattr(sys, f'__{name}__'):  # not what a notebook or a test has put there
             stream.flush()
             lines = stream.line_buffering
-            raw = _Kept(stream.fileno(), 'w', closefd=False)
+            raw: Any = _Kept(stream.fileno(), 'w', closefd=False)
             kept = io.TextIOWrapper(
-                io.BufferedWriter(raw),
+                # As Python does it: with PYTHONUNBUFFERED nothing waits in a buffer.
+                raw if stream.write_through else io.BufferedWriter(raw),
                 stream.encoding,
                 'backslashreplace',
                 line_buffering=lines,

@@ -47,3 +47,12 @@ def test_options_to_a_reader_that_leaves():
     command = f'"{sys.executable}" -m train --options | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(['bash', '-c', command], cwd=runs.ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, '--config.seed=0\n', '')
+
+
+def test_unbuffered_output_is_there_at_once():
+    code = PRINTS.replace(', flush=True', '') + 'import os; os._exit(0)'
+    environment = os.environ | {'PYTHONUNBUFFERED': '1'}
+    command = [sys.executable, '-c', code, '1']
+    done = subprocess.run(command, check=True, cwd=runs.ROOT, env=environment, capture_output=True)
+    assert done.stdout.strip()
+    assert done.stderr.strip()
