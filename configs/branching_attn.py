@@ -17,15 +17,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `digits`, `layers=N`."""
     variation = c.variation(argument, digits=False, layers=2)
     config = c.defaults()
-    config.epochs = 100
-    config.model.name = 'branching_attn'
-    config.model.num_layers = variation.layers
-    config.data.name = 'cifar10'
-    config.data.batch_size = 64
-    config.data.mean = (0.4914, 0.4822, 0.4465)
-    config.data.std = (0.2023, 0.1994, 0.2010)
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 1e-4
+    c.convnn_recipe(config, 'branching_attn', variation.layers)
     if variation.digits:
         # 1,437 images are 23 steps an epoch: fewer epochs at a higher rate, annealed.
         c.embedded_digits(config, image_size=32, channels=3)

@@ -31,15 +31,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `model=NAME`, `layers=N`, `digits`."""
     variation = c.variation(argument, model='convnn_all', layers=2, digits=False)
     config = c.defaults()
-    config.epochs = 100
-    config.model.name = variation.model
-    config.model.num_layers = variation.layers
-    config.data.name = 'cifar10'
-    config.data.batch_size = 64
-    config.data.mean = (0.4914, 0.4822, 0.4465)
-    config.data.std = (0.2023, 0.1994, 0.2010)
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 1e-4
+    c.convnn_recipe(config, variation.model, variation.layers)
     if variation.digits:
         c.embedded_digits(config, image_size=32, channels=3)
         config.epochs = 8

@@ -1,1 +1,1 @@
-"""What a run shows and leaves behind: console, logs, pictures."""
+"""What a run prints and writes for people: console, logs, pictures."""
