@@ -31,9 +31,8 @@ class Classifier:
     an array [H, W, C] or [H, W] of bytes, a Pillow image, or a file's path; it is resized and brought to
     the model's channels as a data set's images are. Batch normalisation uses its running statistics.
 
-    >>> classifier = train.load('runs/mine')  # doctest: +SKIP
-    >>> classifier.class_names[classifier(['cat.png']).argmax()]  # doctest: +SKIP
-    'cat'
+        classifier = train.load('runs/mine')
+        classifier.class_names[classifier(['cat.png'])[0].argmax()]
     """
 
     model: nnx.Module
