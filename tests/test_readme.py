@@ -22,6 +22,9 @@ INSTEAD = {
     'python -m train.prepare cifar10': 'python -m train.prepare --help',
     'python -m train.benchmark --data --json numbers.json': 'python -m train.benchmark --help',
     'python -m train.benchmark --config configs/branching_attn.py --against torch': 'python -m train --help',
+    'python -m train.benchmark --config configs/branching_attn.py --config configs/vit.py --against torch '
+    '--json cpu.json': 'python -m train.benchmark --help',
+    'python -m train.benchmark --from cpu.json --into docs/speed.md': 'python -m train.benchmark --help',
     'python -m train.profile --config configs/branching_attn.py': 'python -m train.profile --help',
     'python -m train.benchmarks.layers': 'python -m train.benchmarks.layers --help',
 }

@@ -45,11 +45,11 @@ def speed(rows: Sequence[dict[str, Any]]) -> Cells:
     return cells
 
 
-def comparison(rows: Sequence[dict[str, Any]], platform: str) -> Cells:
+def comparison(rows: Sequence[dict[str, Any]], results: dict[str, Any]) -> Cells:
     """Likewise: the time of each contender / ours, median and quartiles."""
-    ways = [
-        w for w in (EAGER, PUBLISHED, COMPILED, *VARIANTS) if any(w in row['train_ratio'] for row in rows)
-    ]
+    measured = {way for row in rows for way in row['train_ratio']}
+    ways = [way for way in (EAGER, PUBLISHED, COMPILED, *VARIANTS) if way in measured]
+    goals = results['platform'] != 'cpu' or results['hardware']['cores'] > 1  # they are for two cores
     cells = [['config', 'ours, ms', f'{EAGER}, ms', *(f'{way} / ours' for way in ways), 'evaluation', 'goal']]
     for row in rows:
         eager = row['train'].get(EAGER)
@@ -61,7 +61,7 @@ def comparison(rows: Sequence[dict[str, Any]], platform: str) -> Cells:
                 milliseconds(eager) if eager else '',
                 *(ratio(row['train_ratio'][way]) if way in row['train_ratio'] else '' for way in ways),
                 ratio(evaluation) if evaluation else '',
-                verdict(row, platform),
+                verdict(row, results['platform']) if goals else '',
             ]
         )
     return cells
@@ -101,10 +101,10 @@ def show(results: dict[str, Any]) -> None:
     width = None if sys.stdout.isatty() else 200
     console = Console(highlight=False, soft_wrap=True, markup=False, width=width)
     console.print(machine(results))
-    rows, platform = results['training'], results['platform']
+    rows = results['training']
     tables = [speed(rows)]
     if any(row['train_ratio'] for row in rows):
-        tables.append(comparison(rows, platform))
+        tables.append(comparison(rows, results))
     for cells in tables:
         table = Table()
         for i, title in enumerate(cells[0]):
@@ -121,17 +121,18 @@ def machine(results: dict[str, Any]) -> str:
     of, versions = results['hardware'], results['hardware']['versions']
     torch = f', PyTorch {results["torch"]}' if results.get('torch') else ''
     return (
-        f'{of["processor"]}, {of["cores"]} cores, device {of["device"]}, load {of["load_average"]:.1f} '
-        f'at the start; jax {versions["jax"]}{torch}; {results["rounds"]} rounds'
+        f'{of["processor"]}, {of["cores"]} core{"s" * (of["cores"] > 1)}, device {of["device"]}, '
+        f'load {of["load_average"]:.1f} at the start; '
+        f'jax {versions["jax"]}{torch}; {results["rounds"]} rounds'
     )
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The tables for a page."""
     rows = results['training']
-    parts = [f'Measured on {machine(results)}.', table(comparison(rows, results['platform']))]
+    parts = [f'Measured on {machine(results)}.', table(comparison(rows, results))]
     if 'variants' in results:
-        parts.append(table(comparison(results['variants'], results['platform'])))
+        parts.append(table(comparison(results['variants'], results)))
     if 'deterministic' in results:
         same = 'the same bits' if results['deterministic']['same_bits'] else 'other bits'
         parts.append(f'`{results["deterministic"]["config"]}`, trained twice with `deterministic`: {same}.')
