@@ -24,7 +24,7 @@ flaxnets.interop.maps
 flaxnets.registry
 flaxnets.interop
 flaxnets
-train.config train.metrics train.runtime.causes train.memory train.provenance train.published
+train.config train.metrics train.progress train.runtime.causes train.memory train.provenance train.published
 train.state
 train.optim
 train.data

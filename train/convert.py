@@ -5,11 +5,12 @@ import copy
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flaxnets.errors import NoTorchMap, UserError
 from train import cli
+from train.progress import shown
 
 FILES = {'.pt', '.pth', '.safetensors'}
 EXAMPLES = """
@@ -68,7 +69,9 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f'command line: {rest[0]!r} is not expected; see --help')
     given = {key: value for key, value in vars(args).items() if key not in ('source', 'to', 'table')}
     given['classes'] = classes(args.classes)
-    print(convert(args.source, args.to, config, **given))
+    with shown() as progress:
+        said = convert(args.source, args.to, config, stage=progress, **given)
+    print(said)
 
 
 def classes(text: str) -> int | tuple[str, ...]:
@@ -103,6 +106,7 @@ def convert(
     optimizer: bool = False,
     without_unused: bool = False,
     model: str | None = None,
+    stage: Callable[[str], None] = lambda what: None,
 ) -> str:
     """Reads weights, checks them against their model, writes them; returns what went where.
 
@@ -117,6 +121,7 @@ def convert(
         optimizer: take the moments of PyTorch's optimiser, and its step, over into the run.
         without_unused: do not write what the published code has and never uses.
         model: 'module:builder', where the source names it as its own model: its code may be run.
+        stage: is told what is being done.
 
     Raises:
         UserError: weights that do not fit, no description of the model, a target that cannot be written.
@@ -135,6 +140,7 @@ def convert(
         raise UserError('--optimizer: expected --to a folder beside it; a file holds weights alone')
     if model is not None:
         registry.entry(model)
+    stage(f'reading {source}')
     weights = init_from.read(source, checkpoint)
     config = _config(config, weights.card, source, is_file)
     if config is None:
@@ -148,6 +154,7 @@ def convert(
             shapes = experiment.abstract_model(config, images)
         card = experiment.model_card(config, shapes, images)
     match = weights.match(shapes, skip=skip, rename=rename)
+    stage(f'writing {to}')
     if is_file:
         lines = _to_file(weights, match, shapes, to, card, unused=not without_unused)
     else:

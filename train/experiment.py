@@ -26,6 +26,7 @@ from train.data.stream import Stream
 from train.distributed.devices import Devices
 from train.distributed.replicas import ReplicaRunner, replica, stacked
 from train.distributed.runner import Runner
+from train.progress import Track, untracked
 from train.runtime import compilations
 
 
@@ -37,9 +38,6 @@ def precision(config: ConfigDict) -> Iterator[None]:
             yield
     else:
         yield
-
-
-Track = Callable[[Iterator[Any], str, int], Iterator[Any]]
 
 
 @dataclasses.dataclass
@@ -58,7 +56,7 @@ class Experiment:
     images: dict[str, pipeline.Images]
     placement: str
     spe: int
-    track: Track = lambda parts, name, total: parts
+    track: Track = untracked
 
     @classmethod
     def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':

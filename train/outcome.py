@@ -45,7 +45,7 @@ def write(
         initial=initial(exp),
         step=int(np.ravel(state.step)[0]),
     )
-    page = report.write(run, folder)
+    page = report.write(run, folder, exp.track)
     images = exp.sets[split]
     labels = [images.class_names[label] for label in images.labels]
     about = {'index': range(len(images)), 'label': labels}

@@ -9,6 +9,7 @@ import numpy as np
 
 from flaxnets.errors import UserError
 from train import cli
+from train.progress import shown
 
 # Images on a picture; more would be too small to see.
 SHEET = 64
@@ -72,10 +73,13 @@ def main(argv: Sequence[str]) -> None:
 
     from train.classifier import load
 
-    classifier = load(args.workdir, checkpoint=args.checkpoint)
-    names = classifier.class_names
-    pixels = [classifier.prepare(path) for path in paths]
-    probabilities = classifier(pixels)
+    with shown() as progress:
+        progress(f'reading {args.workdir}')
+        classifier = load(args.workdir, checkpoint=args.checkpoint)
+        names = classifier.class_names
+        pixels = [classifier.prepare(path) for path in progress.track(iter(paths), 'reading', len(paths))]
+        progress(f'classifying {len(paths):,} images')
+        probabilities = classifier(pixels)
     for path, row in zip(paths, probabilities, strict=True):
         best = np.argsort(-row, kind='stable')[: max(args.top, 1)]
         print(f'{path}  ' + '  '.join(f'{names[i]} {100 * row[i]:.1f}%' for i in best))

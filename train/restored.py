@@ -13,6 +13,7 @@ from train.checkpointing.checkpoints import Checkpoints, read_config
 from train.data import describe
 from train.data.locate import NotFound
 from train.experiment import Experiment
+from train.progress import shown
 from train.state import TrainState
 
 # How often to look again when a run that trains has just replaced the checkpoint by a newer one.
@@ -69,13 +70,15 @@ def restored(
         sets = data.load_splits(config.data, [split])
     except NotFound as error:
         raise UserError(f'{error.missing}; say where the images are with --data_dir DIR') from error
-    with experiment.precision(config):
+    with experiment.precision(config), shown() as progress:
+        progress('restoring the checkpoint')
         for _ in range(ATTEMPTS):
             with contextlib.suppress(Replaced):
                 found = _restore(workdir, checkpoint, config, sets[split])
                 break
         else:
             raise UserError(f'{workdir}: the run replaces its checkpoints too fast; try again')
+        found.exp.track = progress.track
         yield found
 
 

@@ -1,6 +1,7 @@
 """Decoding happens once: a decoded split is kept as plain arrays on disk, and memory-mapped from there."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -22,6 +23,7 @@ from flaxnets.interop.atomic import replacing
 from train.data.imageset import ImageSet, checksum
 from train.data.sources.records import Records, check_labels, fitted, in_memory
 from train.memory import megabytes
+from train.progress import Progress, shown
 
 BLOCK = 2**22  # bytes written at a time
 FORMAT = 1  # raise it when what is stored for the same key changes
@@ -53,12 +55,21 @@ def decoded_once(
     stem = re.sub(r'[^\w.-]+', '_', f'{name}-{split}')
     entry = folder / f'{stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
     with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(shown())
+
+        def records() -> Records:
+            what = f'decoding {name} {split}'
+            progress(what)
+            found = read()
+            return dataclasses.replace(found, items=progress.track(found.items, what, found.count))
+
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            progress(f'waiting for another process that decodes {name} {split}')
             stack.enter_context(filelock.FileLock(f'{entry}.lock'))
-            if (found := _open(entry, name, split)) is not None:
+            if (found := _open(entry, name, split, progress)) is not None:
                 return found
-            _write(entry, read(), size, channels)
+            _write(entry, records(), size, channels)
         except OSError as error:
             warnings.warn(
                 f'the cache {folder} is not usable ({error}): images are decoded in every run; '
@@ -66,8 +77,8 @@ def decoded_once(
                 RuntimeWarning,
                 stacklevel=2,
             )
-            return in_memory(read(), size, channels, name=name, split=split)
-        found = _open(entry, name, split)
+            return in_memory(records(), size, channels, name=name, split=split)
+        found = _open(entry, name, split, progress)
     if found is None:
         raise UserError(
             f'{entry}: what was just written does not read back; check the disk or set data.cache_dir'
@@ -75,7 +86,7 @@ def decoded_once(
     return found
 
 
-def _open(entry: pathlib.Path, name: str, split: str) -> ImageSet | None:
+def _open(entry: pathlib.Path, name: str, split: str, progress: Progress) -> ImageSet | None:
     """The verified entry; None where there is none, and after a warning where it is corrupt."""
     if not entry.exists():
         return None
@@ -85,7 +96,9 @@ def _open(entry: pathlib.Path, name: str, split: str) -> ImageSet | None:
         names = tuple(meta['class_names'])
         images = np.load(file, mmap_mode='r', allow_pickle=False)
         labels = np.load(entry / 'labels.npy', allow_pickle=False)
-        intact = checksum(_stored(file, images.offset), images.shape, labels, names) == meta['sha256']
+        blocks = _stored(file, images.offset)
+        blocks = progress.track(blocks, f'verifying {name} {split}', -(-images.nbytes // BLOCK))
+        intact = checksum(blocks, images.shape, labels, names) == meta['sha256']
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         intact = False
     if not intact:

@@ -1,7 +1,6 @@
 """What a run prints; on a terminal with a live display (`display.py`). Its files are written by `logs.py`."""
 
 import pathlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,8 @@ from train.checkpointing.best import best_row
 from train.distributed.devices import Devices
 from train.memory import megabytes
 from train.metrics import EpochSums
-from train.reporting.display import Display, duration
+from train.progress import Interval, duration, terminal
+from train.reporting.display import Display
 from train.reporting.logs import Logs
 from train.runtime.first_step import FirstStep
 
@@ -29,6 +29,9 @@ VARYING_KEYS = (
     'command',
 )
 
+# Seconds without a line, of an epoch or of another kind, after which a pipe gets one.
+SILENCE = 60.0
+
 # Classes whose confusion matrix fits on a terminal; larger ones are on the page.
 LARGEST_CONFUSION = 12
 
@@ -41,10 +44,11 @@ class Reporter:
     ):
         self.config, self.quiet = config, quiet
         self.logs = Logs(workdir, config.log)
-        self.console = console or terminal(quiet)
+        self.console = console or terminal(quiet=quiet)
         self.display: Display | None = None
         self.first_step: FirstStep | None = None
         self.since, self.first = time.monotonic(), 0
+        self.silence = Interval(SILENCE, SILENCE)
 
     def facts(self, **facts: Any) -> None:
         """Lines of `name  value`, before training starts."""
@@ -82,16 +86,21 @@ class Reporter:
             self.first_step = None
             self.since, self.first = time.monotonic(), done
             self.stage('')
-        if self.display is not None:
+        if self.display is not None or self.silence.due():
             row, speed = sums.row(), sums.speed()
             images = speed['images_per_second'] * speed['seconds'] / sums.steps
-            self.display.done, self.display.left = done, self._left(done)
-            self.display.parts = [
+            left = self._left(done)
+            parts = [
                 f'loss {row["train_loss"]:.4f}',
                 f'accuracy {row["train_accuracy"]:.2f}%',
                 f'{images * steps_per_second:,.0f} images/s',
                 f'memory {megabytes(self.devices.peak_memory())}',
             ]
+            if self.display is not None:
+                self.display.done, self.display.left, self.display.parts = done, left, parts
+            else:
+                known = [] if left is None else [f'{duration(left)} left']
+                self.line('  '.join([f'step {done}/{self.total}', *parts, *known]))
         if curve:
             self.logs.scalars({'step/loss': sums.last_loss, 'step/learning_rate': rate}, done)
 
@@ -101,8 +110,14 @@ class Reporter:
             self.display.stage(name)
 
     def track(self, items: Iterator[Any], name: str, total: int) -> Iterator[Any]:
-        """The items in turn, with their progress on the display."""
-        return items if self.display is None else self.display.track(items, name, total)
+        """The items in turn, with their progress on the display, or now and then in a line."""
+        if self.display is not None:
+            yield from self.display.track(items, name, total)
+            return
+        for done, item in enumerate(items):
+            if self.silence.due():
+                self.line(f'{name} {done}/{total}')
+            yield item
 
     def history(self, rows: list[dict[str, Any]]) -> None:
         """Begins with these epochs."""
@@ -129,6 +144,7 @@ class Reporter:
         if self.display is not None:
             self.display.best = self._best()
         self.line('  '.join(parts))
+        self.silence.restart()
 
     def summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json."""
@@ -160,14 +176,6 @@ class Reporter:
         if (row := self._best_row()) is None:
             return ''
         return f'best {row[f"{held_out_of(row)}_accuracy"]:.2f}% in epoch {row["epoch"]}'
-
-
-def terminal(quiet: bool = False) -> Console:
-    """stdout. FORCE_COLOR asks for colours, not for a display in a file; a notebook gets plain text."""
-    interactive = None if sys.stdout.isatty() else False
-    return Console(
-        quiet=quiet, highlight=False, soft_wrap=True, force_interactive=interactive, force_jupyter=False
-    )
 
 
 def held_out_of(row: dict[str, Any]) -> str:

@@ -1,29 +1,12 @@
 """What a terminal shows while a run trains: a few lines below all others, drawn anew four times a second."""
 
-import textwrap
 import time
 from collections.abc import Iterator
 
 from rich.console import Console, Group
-from rich.constrain import Constrain
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-# Columns. Lines that are no longer stay whole when a wide window is made narrower.
-WIDTH = 78
-UNBROKEN = '\xa0'  # a space at which no line is broken
-
-
-def duration(seconds: float) -> str:
-    """Such as 12 s, 3 min 20 s or 2 h 5 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f'{seconds} s'
-    if seconds < 3600:
-        return f'{seconds // 60} min {seconds % 60} s'
-    return f'{seconds // 3600} h {seconds % 3600 // 60} min'
+from train.progress import duration, lines
 
 
 class Display:
@@ -69,22 +52,12 @@ class Display:
 
     def draw(self) -> Group:
         """All lines, as they are now."""
-        width = max(min(WIDTH, self.console.width - 1), 1)
-        steps_per_epoch = max(self.total // self.epochs, 1)
-        epoch = min(self.done // steps_per_epoch + 1, self.epochs)
-        head = Text(f'epoch {epoch}/{self.epochs}', style='bold', no_wrap=True)
-        bar = ProgressBar(total=self.total, completed=self.done)
-        left = '' if self.left is None else f'  {duration(self.left)} left'
-        tail = Text(f'step {self.done:,}/{self.total:,}{left}', no_wrap=True)
-        line = Table.grid(padding=(0, 1), expand=True)
-        line.add_column()
-        line.add_column(ratio=1)
-        line.add_column()
-        line.add_row(head, bar, tail)
+        epoch = min(self.done // max(self.total // self.epochs, 1) + 1, self.epochs)
+        tails = [f'step {self.done:,}/{self.total:,}']
+        if self.left is not None:
+            tails.append(f'{duration(self.left)} left')
         parts = [*self.parts, self.best, self._stage_line()]
-        text = '  '.join(part.replace(' ', UNBROKEN) for part in parts if part)
-        wrapped = '\n'.join(textwrap.wrap(text, width, break_on_hyphens=False)).replace(UNBROKEN, ' ')
-        return Group(Constrain(line, width), Text(wrapped, no_wrap=True))
+        return lines(self.console, f'epoch {epoch}/{self.epochs}', tails, self.done, self.total, parts)
 
     def _stage_line(self) -> str:
         seconds = int(time.monotonic() - self.since)

@@ -11,8 +11,9 @@ from typing import Any
 import flaxnets
 from flaxnets.interop.atomic import write_json, write_text
 from train import config as options
+from train.progress import Track, duration, untracked
 from train.reporting import classes, page, pictures
-from train.reporting.console import duration, spread
+from train.reporting.console import spread
 from train.reporting.figures import png
 from train.reporting.page import Picture, Section, number, word
 from train.reporting.published import published
@@ -22,22 +23,20 @@ from train.reporting.results import Results
 ALWAYS = ('seed', 'epochs', 'data.batch_size', 'optimizer.name', 'optimizer.learning_rate', 'schedule.name')
 
 
-def write(run: Results, folder: pathlib.Path) -> pathlib.Path:
-    """Writes the report into `folder` and returns the page's path."""
+def write(run: Results, folder: pathlib.Path, track: Track = untracked) -> pathlib.Path:
+    """Writes the report into `folder` and returns the page's path; `track` shows how far it is."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob('*.png'):
         old.unlink()
     notes: list[str] = []
-    sections = [result(run)]
-    for title, drawings in pictures.SECTIONS.items():
-        drawn = [picture for drawing in drawings for picture in attempt(drawing, run, folder, notes)]
-        if title == 'Classes':
-            drawn.append(class_table(run))
-        if title == 'Training' and (reached := milestones(run.summary)):
-            drawn.append(page.facts(reached, 'Milestones'))
-        if drawn:
-            sections.append(Section(title, drawn))
-    sections.append(reproduction(run))
+    drawn = {title: Section(title) for title in pictures.SECTIONS}
+    todo = [(title, drawing) for title, drawings in pictures.SECTIONS.items() for drawing in drawings]
+    for title, drawing in track(iter(todo), 'drawing the report', len(todo)):
+        drawn[title].parts += attempt(drawing, run, folder, notes)
+    drawn['Classes'].parts.append(class_table(run))
+    if reached := milestones(run.summary):
+        drawn['Training'].parts.append(page.facts(reached, 'Milestones'))
+    sections = [result(run), *(section for section in drawn.values() if section.parts), reproduction(run)]
     write_json(folder / 'report.json', numbers(run, notes))
     title = f'{run.config.model.name} on {run.images.name}'
     subtitle = f'{run.workdir}, step {run.step:,}, {len(run.images):,} {run.images.split} images'

@@ -10,6 +10,7 @@ import pytest
 import runs
 from rich.console import Console
 
+from train import progress
 from train.metrics import EpochSums
 from train.pace import Pace
 from train.reporting import console, display
@@ -54,13 +55,13 @@ def reporter(tmp_path, out, **changes):
     return made
 
 
-@pytest.mark.parametrize('width', [60, 80, 200])
+@pytest.mark.parametrize('width', [40, 60, 80, 200])
 def test_the_display_fits_and_shows_all(width):
     shown = some(width)
     shown.stage('evaluating test', 12, 40)
     lines = drawn(shown)
-    assert max(map(len, lines)) <= min(width, display.WIDTH)
-    assert len(lines) <= 4
+    assert max(map(len, lines)) <= min(width, progress.WIDTH)
+    assert len(lines) <= (4 if width >= 60 else 6)
     text = '\n'.join(lines)
     for part in (
         *shown.parts,
@@ -133,6 +134,22 @@ def test_a_pipe_and_a_dumb_terminal_get_plain_lines(tmp_path, monkeypatch, dumb)
     assert first.startswith('compiling')
     assert second.startswith('epoch 1/2  train loss 1.0000')
     assert second.endswith('  best')
+
+
+def test_a_pipe_gets_a_line_now_and_then_while_an_epoch_is_long(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr('train.progress.time.monotonic', lambda: now[0])
+    out = Console(file=io.StringIO(), soft_wrap=True, highlight=False)
+    made = reporter(tmp_path, out)
+    for done in range(1, 8):
+        now[0] += console.SILENCE / 3
+        made.steps(done, sums(), 10.0, rate=0.1)
+    made.epoch(row(1, 70.0), 2)
+    for _ in made.track(iter('abcd'), 'evaluating test', 4):
+        now[0] += console.SILENCE / 2
+    made.close()
+    begins = [line.split('  ')[0] for line in out.file.getvalue().splitlines()]
+    assert begins[1:] == ['step 3/20', 'step 6/20', 'epoch 1/2', 'evaluating test 2/4']
 
 
 def test_colours_asked_for_in_a_pipe_are_no_display(monkeypatch, capsys):

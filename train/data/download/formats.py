@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from flaxnets.errors import UserError
 from flaxnets.interop.atomic import replacing
+from train.progress import shown
 
 FORMATS = ('array_record', 'tfrecord')
 BLOCK = 512  # records read at a time
@@ -22,14 +23,13 @@ def rewrite(folder: pathlib.Path, to: pathlib.Path, format: str) -> pathlib.Path
         raise UserError(f'{to} exists; choose another --data_dir, or delete it first')
     before = format_of(folder)
     to.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(to) as partial:
+    with shown() as progress, replacing(to) as partial:
         partial.mkdir()
         for file in sorted(path for path in folder.iterdir() if path.is_file()):
             if f'.{before}-' in file.name:
                 target = partial / file.name.replace(f'.{before}-', f'.{format}-')
-                (_write_tf_records if format == 'tfrecord' else _write_array_records)(
-                    target, _read(file, before)
-                )
+                records = progress.track(_read(file, before), f'writing {target.name}', 0)
+                (_write_tf_records if format == 'tfrecord' else _write_array_records)(target, records)
             else:
                 (partial / file.name).write_bytes(file.read_bytes())
         info = json.loads((partial / 'dataset_info.json').read_text()) | {'fileFormat': format}

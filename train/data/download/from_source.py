@@ -10,10 +10,10 @@ from typing import Any
 from flaxnets.errors import UserError
 from train.data.decode import fit
 from train.data.download.archives import OFFICIAL
-from train.data.download.progress import bars
 from train.data.download.write_tfds import create_builder, encode_without_tensorflow, one_line
 from train.data.sources.cifar import CifarPickles
 from train.data.sources.records import Records, Source
+from train.progress import shown
 
 VERSION = '1.0.0'  # of sets that TFDS does not know
 
@@ -41,13 +41,13 @@ def write(source: Source, name: str, data_dir: pathlib.Path) -> pathlib.Path:
     features = builder.info.features
     coarse = _coarse_labels(features, source)
     encode_without_tensorflow(features)
-    with one_line(name), bars() as progress:
+    with one_line(name), shown() as progress:
         features['label'].names = list(class_names)
 
         def examples(split: str) -> Iterator[tuple[int, dict]]:
             for i, (image, label) in enumerate(splits[split].items):  # TFDS orders by the hash of i
                 if i % 1000 == 0:
-                    progress(f'{name} {split}', i, splits[split].count)
+                    progress(f'writing {name} {split}', i, splits[split].count)
                 values = {'image': fit(image, None, features['image'].shape[-1]), 'label': label}
                 values |= {'id': f'{split}_{i:05d}'} if 'id' in features else {}
                 yield i, values | ({'coarse_label': coarse[label]} if coarse else {})

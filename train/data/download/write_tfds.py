@@ -12,8 +12,10 @@ from PIL import Image
 from flaxnets.errors import UserError
 from train.data.download.archives import OFFICIAL
 from train.data.download.fetch import check_reachable, fetch
-from train.data.download.progress import Progress, bars
+from train.progress import Progress, shown
 from train.runtime.causes import causes
+
+MB = 10**6
 
 
 def prepare(name: str, data_dir: pathlib.Path, downloads: pathlib.Path | None = None) -> pathlib.Path:
@@ -40,7 +42,7 @@ def prepare(name: str, data_dir: pathlib.Path, downloads: pathlib.Path | None = 
             encode_without_tensorflow(builder.info.features)
             with one_line(name):
                 if builder.name in OFFICIAL:
-                    with bars() as progress:
+                    with shown() as progress:
                         _from_archives(builder, archives, progress)
                 else:
                     builder.download_and_prepare()
@@ -73,7 +75,8 @@ def _from_archives(builder: Any, downloads: pathlib.Path, progress: Progress) ->
     official = OFFICIAL[builder.name]
     files = []
     for archive in official.archives:
-        report = lambda done, size, archive=archive: progress(archive.file_name, done, size)  # noqa: E731
+        what = f'downloading {archive.file_name}'
+        report = lambda done, size, what=what: progress(what, done // MB, size // MB, 'MB')  # noqa: E731
         files.append(fetch(archive, downloads, report))
     names, splits = official.read(files)
     for key, labels in names.items():
@@ -82,7 +85,7 @@ def _from_archives(builder: Any, downloads: pathlib.Path, progress: Progress) ->
     def examples(split: str) -> Iterator[tuple[int, dict]]:
         for i, example in enumerate(splits[split]):  # TFDS orders by the hash of this number
             if i % 1000 == 0:
-                progress(f'{builder.name} {split}', i, 0)
+                progress(f'writing {builder.name} {split}', i)
             yield i, example
 
     builder._split_generators = lambda _: {split: examples(split) for split in splits}
