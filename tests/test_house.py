@@ -233,3 +233,13 @@ def test_the_map_shows_every_folder_and_only_what_there_is():
         folder = ROOT / path if path.endswith('/') else (ROOT / path).parent
         for file in re.findall(r'\w+\.py', meaning):
             assert list(folder.rglob(file)), f'{path}: there is no {file}'
+
+
+@pytest.mark.parametrize('command', ['train', 'train.evaluate'])
+def test_a_python_without_our_packages_is_told_in_one_line(command):
+    done = subprocess.run(
+        [sys.executable, '-S', '-m', command, '--help'], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1)
+    assert f'error: {sys.executable} has no package jax; ' in done.stderr
+    assert '. .venv/bin/activate' in done.stderr

@@ -1,6 +1,19 @@
 """The training program: `python -m train --config configs/branching_attn.py`, or `train.run(config)`."""
 
+import importlib.util
+import sys
 from typing import Any
+
+# Python's `-m` imports this before the command itself: a Python without our packages is told of here.
+if sys.argv[:1] == ['-m']:
+    for package in ('jax', 'flax', 'optax', 'orbax', 'absl', 'ml_collections'):
+        if importlib.util.find_spec(package) is None:
+            print(
+                f'error: {sys.executable} has no package {package}; `make train` installs all into .venv: '
+                'activate it with `. .venv/bin/activate`, or install them with `pip install .`',
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
 
 
 def run(config: Any, workdir: str | None = None) -> dict[str, Any]:
