@@ -1,5 +1,6 @@
 """One run a workdir: a lock, which the system releases when the process ends, however it ends."""
 
+import fcntl
 import os
 import pathlib
 
@@ -8,18 +9,23 @@ import filelock
 from flaxnets.errors import UserError
 
 NAME = '.lock'
+# Seconds that a run waits for the lock: `held` has it for an instant.
+PATIENCE = 1.0
 
 
 def held(workdir: pathlib.Path) -> bool:
-    """Whether a run is writing to `workdir` now. (It looks by acquiring the lock for a moment.)"""
-    if not (workdir / NAME).exists():
-        return False
-    lock = filelock.FileLock(workdir / NAME, timeout=0)
+    """Whether a run is writing to `workdir` now.
+
+    It asks for a shared lock, which others who ask may have too, and gives it back at once; a run that starts
+    just then waits for it.
+    """
     try:
-        lock.acquire()
-    except (filelock.Timeout, OSError):
+        with (workdir / NAME).open('rb') as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    except OSError:  # there is no lock, or none that this user may read
+        pass
     return False
 
 
@@ -35,7 +41,7 @@ class WorkdirLock:
     def __init__(self, workdir: pathlib.Path, *, first: bool = True):
         workdir.mkdir(parents=True, exist_ok=True)
         self.path = workdir / NAME
-        self.lock = filelock.FileLock(self.path, timeout=0) if first else None
+        self.lock = filelock.FileLock(self.path, timeout=PATIENCE) if first else None
 
     def __enter__(self) -> 'WorkdirLock':
         if self.lock is None:
