@@ -16,8 +16,9 @@ from typing import Any
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 
-EXAMPLES = """examples:
+EXAMPLES = """
   python -m train.benchmark --config configs/branching_attn.py --against torch
   python -m train.benchmark --config configs/vit.py --config configs/mnist.py:exercise=4 --json numbers.json
   python -m train.benchmark --config configs/convnn.py:model=cnn --config.precision=bfloat16
@@ -56,13 +57,7 @@ def main(argv: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        'python -m train.benchmark',
-        description='Measure training on this machine, or how fast images arrive.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    made = Parser('train.benchmark', 'Measure training on this machine, or how fast images arrive.', EXAMPLES)
     add = made.add_argument
     add('--config', action='append', metavar='FILE[:VARIATION]', help='a config to train; several: one table')
     add('--against', choices=['torch', 'eager'], help='the same in PyTorch; eager: without torch.compile')

@@ -1,6 +1,5 @@
 """Carries weights between PyTorch files, safetensors and runs: `python -m train.convert --help`."""
 
-import argparse
 import copy
 import dataclasses
 import pathlib
@@ -10,6 +9,7 @@ from typing import Any
 
 from flaxnets.errors import NoTorchMap, UserError
 from train import cli
+from train.arguments import Parser
 from train.progress import shown
 
 FILES = {'.pt', '.pth', '.safetensors'}
@@ -29,13 +29,7 @@ classes and the size of the images are those of the config's data set, or of --c
 
 def main(argv: Sequence[str]) -> None:
     """Parses the flags and converts."""
-    parser = argparse.ArgumentParser(
-        'python -m train.convert',
-        description='Carry weights between PyTorch files, safetensors and runs.',
-        epilog='examples:' + EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser('train.convert', 'Carry weights between PyTorch files, safetensors and runs.', EXAMPLES)
     parser.add_argument('--from', dest='source', metavar='PATH', help='.pt, .pth, .safetensors or a run')
     parser.add_argument('--to', metavar='PATH', help='.pt, .pth, .safetensors, or a folder for a run')
     parser.add_argument('--checkpoint', default='best', help='of a run: best (default), last or a step')

@@ -1,6 +1,5 @@
 """Scores a run's checkpoint: `python -m train.evaluate --workdir DIR [--checkpoint best|last|STEP]`."""
 
-import argparse
 import json
 import pathlib
 import sys
@@ -11,8 +10,9 @@ from rich.console import Console
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 
-EXAMPLES = """examples:
+EXAMPLES = """
   python -m train.evaluate --workdir runs/mine
   python -m train.evaluate --workdir runs/mine --checkpoint last --split train --json
   python -m train.evaluate --workdir runs/mine --data_dir ~/data --batch_size 16
@@ -76,12 +76,7 @@ def evaluate(
 
 def main(argv: Sequence[str]) -> None:
     """Prints the scores and the confusion matrix."""
-    parser = argparse.ArgumentParser(
-        'python -m train.evaluate',
-        description='Score a checkpoint of a run.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser('train.evaluate', 'Score a checkpoint of a run.', EXAMPLES)
     parser.add_argument('--workdir', required=True, help='the folder of the run')
     parser.add_argument('--checkpoint', default='best', help='best (default), last or a step')
     parser.add_argument('--split', default='test', choices=['train', 'validation', 'test'])

@@ -1,17 +1,17 @@
 """Lists the models, or one model's options: `python -m train.models [NAME [OPTION=VALUE ...]]`."""
 
-import argparse
 import ast
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 
 EXAMPLES = """
   python -m train.models
@@ -24,21 +24,9 @@ code allocates and never uses; ours leave them out.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with mistakes in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f'command line: {message}. See --help')
-
-
 def main(argv: Sequence[str]) -> None:
     """Prints the table, or one model."""
-    parser = Parser(
-        'python -m train.models',
-        description='List the models, or the options of one.',
-        epilog='examples:' + EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser('train.models', 'List the models, or the options of one.', EXAMPLES)
     parser.add_argument('name', nargs='?', metavar='NAME', help='a model')
     parser.add_argument('options', nargs='*', metavar='OPTION=VALUE', help='options of the model')
     parser.add_argument('--tabulate', action='store_true', help='its modules with shapes and parameters')

@@ -1,6 +1,5 @@
 """Classifies your own images: `python -m train.predict --workdir DIR image.png folder/ ...`."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -9,8 +8,14 @@ import numpy as np
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 from train.progress import shown
 
+EXAMPLES = """
+  python -m train.predict --workdir runs/mine cat.png holidays/
+  python -m train.predict --workdir runs/mine holidays/ --top 1 --picture answers.png --csv answers.csv
+  python -m train.predict --workdir mine.safetensors cat.png
+"""
 # Images on a picture; more would be too small to see.
 SHEET = 64
 
@@ -53,11 +58,7 @@ def _short(title: str) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Prints the most probable classes of each image; writes a picture and a table where asked."""
-    parser = argparse.ArgumentParser(
-        'python -m train.predict',
-        description='Classify images of your own with a trained model.',
-        epilog='example: python -m train.predict --workdir runs/mine cat.png holidays/ --picture answers.png',
-    )
+    parser = Parser('train.predict', 'Classify images of your own with a trained model.', EXAMPLES)
     parser.add_argument('images', nargs='+', help='image files, or folders of them')
     parser.add_argument('--workdir', required=True, help='the folder of a run, or an exported .safetensors')
     parser.add_argument('--checkpoint', default='best', help='best (default), last or a step')

@@ -1,6 +1,5 @@
 """Writes a data set as TFDS reads it, downloaded or from files: `python -m train.prepare --help`."""
 
-import argparse
 import pathlib
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from typing import Any
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 
 EXAMPLES = """
   python -m train.prepare cifar10
@@ -21,11 +21,8 @@ train reads both formats. tfds.data_source needs ArrayRecord, tfds.load TFRecord
 
 def main(argv: Sequence[str]) -> None:
     """Parses the arguments and prepares the set."""
-    parser = argparse.ArgumentParser(
-        'python -m train.prepare',
-        description='Write a data set as TFDS reads it: downloaded, or from what is on disk.',
-        epilog='examples:' + EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        'train.prepare', 'Write a data set as TFDS reads it: downloaded, or from what is on disk.', EXAMPLES
     )
     parser.add_argument('name', help='cifar10, cifar100, mnist, fashion_mnist, another TFDS set, or your own')
     parser.add_argument(

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 
-EXAMPLES = """examples:
+EXAMPLES = """
   python -m train.profile --config configs/profiled_cnn.py
   python -m train.profile --config configs/branching_attn.py --trace trace    # tensorboard --logdir trace
   python -m train.profile --config configs/profiled_cnn.py --config configs/profiled_cnn.py:pruned --compare
@@ -46,13 +47,7 @@ def main(argv: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        'python -m train.profile',
-        description="Where a training step's time and memory go.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    made = Parser('train.profile', "Where a training step's time and memory go.", EXAMPLES)
     add = made.add_argument
     add('--config', action='append', metavar='FILE[:VARIATION]', help='a config; may be given several times')
     add(

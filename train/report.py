@@ -1,6 +1,5 @@
 """The report of a run, or of several: `python -m train.report --workdir DIR`, or `--compare DIR DIR ...`."""
 
-import argparse
 import os
 import pathlib
 import sys
@@ -8,6 +7,16 @@ from collections.abc import Sequence
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
+
+EXAMPLES = """
+  python -m train.report --workdir runs/mine
+  python -m train.report --workdir runs/mine --checkpoint best --split train --to page
+  python -m train.report --compare runs/mine runs/yours
+  python -m train.report --compare 'runs/vit-*' --to vits
+
+The page is index.html in the folder; its pictures lie beside it.
+"""
 
 
 def rebuild(
@@ -53,9 +62,7 @@ def expand(patterns: Sequence[str]) -> list[pathlib.Path]:
 
 def main(argv: Sequence[str]) -> None:
     """Writes the page and says where it is."""
-    parser = argparse.ArgumentParser(
-        'python -m train.report', description='Write the report of a run again, or compare several runs.'
-    )
+    parser = Parser('train.report', 'Write the report of a run again, or compare several runs.', EXAMPLES)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--workdir', help='the folder of the run')
     what.add_argument('--compare', nargs='+', metavar='DIR', help='folders of runs, or patterns of them')

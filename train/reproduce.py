@@ -10,8 +10,9 @@ from typing import Any
 
 from flaxnets.errors import UserError
 from train import cli, provenance
+from train.arguments import Parser
 
-EXAMPLES = """examples:
+EXAMPLES = """
   python -m train.reproduce vit --list
   python -m train.reproduce convnn --only 'branching*' --seeds 3 --data ~/data
   python -m train.reproduce all --epochs 1 --limit 1500 --test-limit 1000
@@ -47,12 +48,8 @@ def main(argv: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        'python -m train.reproduce',
-        description="Train the documents' experiments and compare with what was published.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = Parser(
+        'train.reproduce', "Train the documents' experiments and compare with what was published.", EXAMPLES
     )
     add = made.add_argument
     add('suite', nargs='?', default='all', help='convnn, block_cnn, expert_cnn, vit, profiled, mnist or all')

@@ -1,6 +1,5 @@
 """Lists runs with their state and scores: `python -m train.runs [FOLDER ...]`."""
 
-import argparse
 import json
 import pathlib
 import sys
@@ -12,8 +11,9 @@ from rich.table import Table
 
 from flaxnets.errors import UserError
 from train import cli
+from train.arguments import Parser
 
-EXAMPLES = """examples:
+EXAMPLES = """
   python -m train.runs
   python -m train.runs runs /mnt/shared/runs --json
 """
@@ -84,12 +84,7 @@ def list_runs(folders: Sequence[str | pathlib.Path] = ('runs',)) -> list[dict[st
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        'python -m train.runs',
-        description='List runs with their state and scores.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser('train.runs', 'List runs with their state and scores.', EXAMPLES)
     parser.add_argument('folders', nargs='*', default=['runs'], help='where the runs are (default: runs)')
     parser.add_argument('--json', action='store_true', help='print the rows as JSON')
     args = parser.parse_args(argv[1:])

@@ -9,7 +9,6 @@ the layers below are still computed, so that it costs nothing once
 with the images of one device, and a backward pass of two multiply-adds, four FLOP, for each one forward.
 """
 
-import argparse
 import dataclasses
 import math
 import sys
@@ -17,7 +16,12 @@ from collections.abc import Sequence
 
 from flaxnets.errors import UserError
 from train import cli, models
+from train.arguments import Parser
 
+EXAMPLES = """
+  python -m train.scaling
+  python -m train.scaling --devices 64 --teraflops 300
+"""
 GRADIENT_BYTES = 4
 # Bytes a second that a device sends, as its maker states them.
 INTERCONNECTS = {'NVLink 4': 450e9, 'PCIe 4 x16': 32e9, '100 Gb Ethernet': 12.5e9}
@@ -66,7 +70,7 @@ def table(devices: int = 8, speed: float = SPEED) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser('python -m train.scaling', description='Data parallelism on paper.')
+    parser = Parser('train.scaling', 'Data parallelism on paper.', EXAMPLES)
     parser.add_argument('--devices', type=int, default=8, help='how many share a batch (default: 8)')
     parser.add_argument('--teraflops', type=float, default=SPEED / 1e12, help='what one sustains')
     args = parser.parse_args(argv[1:])

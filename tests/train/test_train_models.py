@@ -72,7 +72,7 @@ def test_tabulate_names_every_module(name, last):
         (['vit', 'heads=3'], 'model.heads: expected a divisor of the width, 8, got 3'),
         (['vgg16', 'hidden=5'], 'config.model.hidden: expected 2 whole numbers of at least 1, got (5,)'),
         (['--tabulate'], '--tabulate: expected the name of a model'),
-        (['--all'], 'command line: unrecognized arguments: --all'),
+        (['--tabular'], 'command line: there is no option --tabular. Did you mean --tabulate?'),
     ],
 )
 def test_mistakes_are_one_line(args, line, capsys, monkeypatch):

@@ -3,7 +3,6 @@
 What a network of such layers can reach at best. Both sides run in one process, in turns.
 """
 
-import argparse
 import dataclasses
 import statistics
 import sys
@@ -20,8 +19,12 @@ from flaxnets.layers.attention import TokenAttention
 from flaxnets.layers.conv import Conv
 from flaxnets.layers.norm import BatchNorm
 from train import cli
+from train.arguments import Parser
 from train.benchmarks import timing, training_tables
 
+EXAMPLES = """
+  python -m train.benchmarks.layers --rounds 9
+"""
 CALLS = 5  # in a round
 TITLES = ['layer', 'input', 'forward, ms', 'PyTorch', 'ratio', 'with backward, ms', 'PyTorch', 'ratio']
 
@@ -145,8 +148,8 @@ def row(layer: Layer, seconds: dict[str, list[float]]) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
     """Measures and prints a Markdown table."""
-    parser = argparse.ArgumentParser('python -m train.benchmarks.layers', description=__doc__)
-    parser.add_argument('--rounds', type=int, default=5)
+    parser = Parser('train.benchmarks.layers', str(__doc__), EXAMPLES)
+    parser.add_argument('--rounds', type=int, default=5, help='(default 5)')
     rounds = parser.parse_args(argv[1:]).rounds
     import torch
 

@@ -1,0 +1,36 @@
+"""The flags of a command: examples in its --help, a mistake in one line."""
+
+import argparse
+import re
+from typing import NoReturn
+
+from flaxnets.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse for `python -m COMMAND`, which raises a `UserError` where argparse prints the usage and exits.
+
+    `examples` are commands, one a line, and what else to say below the flags. A flag cannot be shortened:
+    some commands pass those they do not know on to a config.
+    """
+
+    def __init__(self, command: str, description: str, examples: str):
+        super().__init__(
+            f'python -m {command}',
+            description=description,
+            epilog=f'examples:{examples}',
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the message in our words."""
+        from flaxnets import registry  # not before --help: JAX takes a second to import
+
+        if unknown := re.match('unrecognized arguments: (-[^ =]+)', message):
+            message = (
+                f'there is no option {unknown[1]}. {registry.near(unknown[1], self._option_string_actions)}'
+            )
+        elif surplus := re.match('unrecognized arguments: (.*)', message):
+            message = f'{surplus[1]!r} is not expected.'
+        raise UserError(f'command line: {message} See {self.prog} --help')
