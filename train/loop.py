@@ -107,6 +107,8 @@ def train(
             reporter.line(f'resumed at step {step} of {total}')
         reporter.history(meta.history)
         reporter.start(step, total, exp.devices)
+        if reporter.display is not None:
+            stop.say = reporter.line  # above the display, which would write over it
         exp.track = reporter.track
         policy = SavePolicy(config.checkpoint.every, steps_per_epoch=exp.spe, total=total, step=step)
         pace = Pace(config.log.every, fixed=not alone)

@@ -1,14 +1,11 @@
 """Long work says how far it is, quick work nothing: on a (pseudo-)terminal, and in a pipe."""
 
 import io
-import os
-import pty
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
+import terminal
 from rich.console import Console
 
 from train import progress
@@ -24,29 +21,8 @@ print('done')
 """
 
 
-def on_terminal(code, **environment):
-    """What a process writes to a terminal."""
-    ours, theirs = pty.openpty()
-    env = os.environ | {'TERM': 'xterm', 'COLUMNS': '60', 'LINES': '20'} | environment
-    process = subprocess.Popen(
-        [sys.executable, '-c', code], stdin=theirs, stdout=theirs, stderr=theirs, env=env
-    )
-    os.close(theirs)
-    seen = b''
-    while True:
-        try:
-            seen += (more := os.read(ours, 4096))
-        except OSError:  # Linux says so when the process has closed the terminal
-            more = b''
-        if not more:
-            break
-    os.close(ours)
-    assert process.wait() == 0
-    return seen.decode()
-
-
 def test_a_terminal_shows_long_work_and_takes_it_away():
-    written = on_terminal(WORK.format(seconds=1.8))
+    _, written = terminal.written('-c', WORK.format(seconds=1.8))
     assert re.search(r'decoding \[mine\] train.*[23]/4.* left', written)
     assert written.index('\x1b[?25l') < written.index('\x1b[?25h'), 'the cursor is shown again'
     assert written.endswith('done\r\n')
@@ -55,7 +31,7 @@ def test_a_terminal_shows_long_work_and_takes_it_away():
 
 @pytest.mark.parametrize(('seconds', 'term'), [(0.02, 'xterm'), (1.4, 'dumb')])
 def test_quick_work_and_a_dumb_terminal_show_nothing(seconds, term):
-    assert on_terminal(WORK.format(seconds=seconds), TERM=term) == 'done\r\n'
+    assert terminal.written('-c', WORK.format(seconds=seconds), TERM=term) == (0, 'done\r\n')
 
 
 def test_a_pipe_gets_lines_on_stderr_after_some_seconds(monkeypatch, capsys):

@@ -135,8 +135,9 @@ class Reporter:
             f'train loss {spread(row, "train_loss", 4)}',
             f'{held_out} accuracy {spread(row, f"{held_out}_accuracy", 2)}%',
             f'{row["images_per_second"]:,.0f} images/s',
-            f'{duration(self._left(row["step"]) or 0)} left',
         ]
+        if (left := self._left(row['step'])) is not None:
+            parts.append(f'{duration(left)} left')
         if f'ema_{held_out}_accuracy' in row:
             parts.insert(3, f'averaged {row[f"ema_{held_out}_accuracy"]:.2f}%')
         if self._best_row() is row:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -33,7 +33,8 @@ class Stop:
 
     The loop looks at it between chunks of steps. In `interruptible` blocks, which change nothing that must
     be saved (start-up, evaluation), the signal raises `Stopped` at once. While something is `unsaved`, the
-    process is not ended from outside, however long such a block takes.
+    process is not ended from outside, however long such a block takes. What the user must know at once goes
+    to `say`, which another thread calls.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class Stop:
         self.raises = True
         self.unsaved = False
         self.seen = threading.Event()
+        self.say: Callable[[str], None] = _say
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler, which Python runs between two bytecodes of the main thread."""
@@ -155,7 +157,7 @@ def _watch(read_end: int, stop: Stop) -> None:
             if interrupts > 1:
                 end_process(signum, 'stopped at once: the steps since the last checkpoint are lost')
             if not stop.raises:
-                _say('finishing the step and saving; Ctrl-C again stops at once')
+                stop.say('finishing the step and saving; Ctrl-C again stops at once')
 
 
 def before_start() -> None:

@@ -108,6 +108,14 @@ def test_a_terminal_shows_a_display_and_marks_the_best_epoch(tmp_path):
     assert [line.endswith('best') for line in lines] == [True, False]
 
 
+def test_time_left_is_not_said_where_it_is_not_known(tmp_path):
+    out = Console(file=io.StringIO(), soft_wrap=True, highlight=False)
+    made = reporter(tmp_path, out)
+    made.epoch(row(1, 70.0, 0), 2)  # resumed at the end of an epoch: no step was made yet
+    made.close()
+    assert 'left' not in out.file.getvalue().splitlines()[-1]
+
+
 def test_evaluating_shows_its_batches(tmp_path):
     made = reporter(tmp_path, terminal())
     try:
