@@ -15,6 +15,7 @@ from train import summary
 from train.checkpointing import resume
 from train.checkpointing.checkpoints import read_config
 from train.checkpointing.meta import Meta
+from train.evaluate import evaluate
 from train.metrics import EpochSums
 from train.workdir import default_workdir
 
@@ -76,6 +77,22 @@ def test_a_folder_of_an_earlier_version_is_found(tmp_path):
     assert default_workdir(five, 'mine') == other
     assert default_workdir(options.validate(runs.digits(tmp_path, epochs=8)), 'mine') in (folder, other)
     assert default_workdir(options.validate(runs.digits(tmp_path, seed=2)), 'mine').exists() is False
+
+
+def test_a_run_of_version_0_1_0_continues(tmp_path, capsys):
+    """Its config.json has `model.oversight`, and lacks the options that came later."""
+    old = json.loads((runs.ROOT / 'tests' / 'train' / 'config-0.1.0.json').read_text())
+    old['data']['cache_dir'] = str(tmp_path / 'cache')
+    assert old['model']['oversight'] is True
+    assert 'replicas' not in old
+    new = options.validate(old | {'log': {'tensorboard': False, 'report': False}})
+    train.run(new, tmp_path / 'run')
+    (tmp_path / 'run' / 'config.json').write_text(json.dumps(old))
+    assert evaluate(tmp_path / 'run', checkpoint='last')['step'] == 3
+    capsys.readouterr()
+    new.epochs = 2
+    assert train.run(new, tmp_path / 'run')['epochs'] == 2
+    assert 'resumed at step 3 of 6' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('content', STRANGE)
