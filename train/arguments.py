@@ -34,3 +34,25 @@ class Parser(argparse.ArgumentParser):
         elif surplus := re.match('unrecognized arguments: (.*)', message):
             message = f'{surplus[1]!r} is not expected.'
         raise UserError(f'command line: {message} See {self.prog} --help')
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, default: str = 'best') -> None:
+    """Adds `--checkpoint`, which chooses one of a run's."""
+    parser.add_argument(
+        '--checkpoint', default=default, help=f'of a run: best, last or a step (default: {default})'
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds `--model`, by which a user says that code named in a file may be run."""
+    parser.add_argument(
+        '--model', default=None, metavar='MODULE:BUILDER', help='your own model that the run or file names'
+    )
+
+
+def add_restored(parser: argparse.ArgumentParser, *, checkpoint: str) -> None:
+    """Adds what `restored.restored` needs: the checkpoint, with its default, and the images to score."""
+    add_checkpoint(parser, checkpoint)
+    parser.add_argument('--split', default='test', choices=['train', 'validation', 'test'])
+    parser.add_argument('--data_dir', default=None, help='where the data are, if they have moved')
+    add_model(parser)

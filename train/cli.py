@@ -93,13 +93,6 @@ def process_flags(argv: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
     return [argv[0], *rest], found
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds `--model`, by which a user says that code named in a file may be run."""
-    parser.add_argument(
-        '--model', default=None, metavar='MODULE:BUILDER', help='your own model that the run or file names'
-    )
-
-
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Runs a command; a user's mistake becomes one line on stderr and exit code 2, a warning one line.
 

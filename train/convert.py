@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flaxnets.errors import NoTorchMap, UserError
-from train import cli
+from train import arguments, cli
 from train.arguments import Parser
 from train.progress import shown
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser('train.convert', 'Carry weights between PyTorch files, safetensors and runs.', EXAMPLES)
     parser.add_argument('--from', dest='source', metavar='PATH', help='.pt, .pth, .safetensors or a run')
     parser.add_argument('--to', metavar='PATH', help='.pt, .pth, .safetensors, or a folder for a run')
-    parser.add_argument('--checkpoint', default='best', help='of a run: best (default), last or a step')
+    arguments.add_checkpoint(parser)
     parser.add_argument(
         '--skip', default='', help='values that stay fresh: key, path or regular expression; or are left out'
     )
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
         action='store_true',
         help='leave out what the published code has and never uses; otherwise it is written as zeros',
     )
-    cli.add_model(parser)
+    arguments.add_model(parser)
     parser.add_argument('--table', metavar='MODEL', help="print a model's map between PyTorch and flaxnets")
     args, rest = parser.parse_known_args(argv[1:])
     if args.table:

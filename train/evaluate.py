@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from flaxnets.errors import UserError
-from train import cli
+from train import arguments, cli
 from train.arguments import Parser
 
 EXAMPLES = """
@@ -42,8 +42,9 @@ def evaluate(
     """
     import dataclasses
 
-    from train import outcome, summary
+    from train import outcome
     from train.restored import restored
+    from train.workdir import read_summary
 
     workdir = pathlib.Path(workdir).expanduser()
     chosen = restored(workdir, checkpoint, split, data_dir=data_dir, batch_size=batch_size, model=model)
@@ -65,7 +66,7 @@ def evaluate(
                     exp,
                     state,
                     split=split,
-                    scores=summary.read(workdir) | scores,
+                    scores=read_summary(workdir) | scores,
                     history=run.history,
                     workdir=workdir,
                     folder=folder,
@@ -78,13 +79,10 @@ def main(argv: Sequence[str]) -> None:
     """Prints the scores and the confusion matrix."""
     parser = Parser('train.evaluate', 'Score a checkpoint of a run.', EXAMPLES)
     parser.add_argument('--workdir', required=True, help='the folder of the run')
-    parser.add_argument('--checkpoint', default='best', help='best (default), last or a step')
-    parser.add_argument('--split', default='test', choices=['train', 'validation', 'test'])
-    parser.add_argument('--data_dir', default=None, help='where the data are, if they have moved')
+    arguments.add_restored(parser, checkpoint='best')
     parser.add_argument('--batch_size', type=int, default=0, help="default: the run's")
     parser.add_argument('--ema', action='store_true', help='the averaged parameters alone')
     parser.add_argument('--json', action='store_true', help='print the scores as JSON')
-    cli.add_model(parser)
     parser.add_argument('--no_page', action='store_true', help='write no page and no predictions.csv')
     args = parser.parse_args(argv[1:])
     result = evaluate(

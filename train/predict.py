@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxnets.errors import UserError
-from train import cli
+from train import arguments, cli
 from train.arguments import Parser
 from train.progress import shown
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser('train.predict', 'Classify images of your own with a trained model.', EXAMPLES)
     parser.add_argument('images', nargs='+', help='image files, or folders of them')
     parser.add_argument('--workdir', required=True, help='the folder of a run, or an exported .safetensors')
-    parser.add_argument('--checkpoint', default='best', help='best (default), last or a step')
+    arguments.add_checkpoint(parser)
     parser.add_argument('--top', type=int, default=3, help='how many classes to print (default: 3)')
     parser.add_argument('--picture', metavar='FILE.png', help='draw the images with their predictions')
     parser.add_argument('--csv', metavar='FILE.csv', help='write all probabilities')

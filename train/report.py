@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from flaxnets.errors import UserError
-from train import cli
+from train import arguments, cli
 from train.arguments import Parser
 
 EXAMPLES = """
@@ -29,8 +29,9 @@ def rebuild(
     model: str | None = None,
 ) -> pathlib.Path:
     """Writes the page of a checkpoint for a split anew, to `workdir/report` or `folder`; returns its path."""
-    from train import outcome, summary
+    from train import outcome
     from train.restored import restored
+    from train.workdir import read_summary
 
     workdir = pathlib.Path(workdir).expanduser()
     with restored(workdir, checkpoint, split, data_dir=data_dir, model=model) as run:
@@ -38,7 +39,7 @@ def rebuild(
             run.exp,
             run.state,
             split=split,
-            scores=summary.read(workdir) | run.exp.evaluate(run.state, split),
+            scores=read_summary(workdir) | run.exp.evaluate(run.state, split),
             history=run.history,
             workdir=workdir,
             folder=pathlib.Path(folder) if folder else workdir / 'report',
@@ -66,13 +67,10 @@ def main(argv: Sequence[str]) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--workdir', help='the folder of the run')
     what.add_argument('--compare', nargs='+', metavar='DIR', help='folders of runs, or patterns of them')
-    parser.add_argument('--checkpoint', default='last', help='last (default), best or a step')
-    parser.add_argument('--split', default='test', choices=['train', 'validation', 'test'])
-    parser.add_argument('--data_dir', default=None, help='where the data are, if they have moved')
+    arguments.add_restored(parser, checkpoint='last')
     parser.add_argument(
         '--to', default=None, help='folder for the page; default: report/ or comparison/ there'
     )
-    cli.add_model(parser)
     args = parser.parse_args(argv[1:])
     if args.compare:
         from train.reporting import compare

@@ -25,15 +25,14 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
 
     While a run is unfinished its accuracies are those of its epochs so far, in metrics.jsonl.
     """
-    from train import summary
     from train.checkpointing import lock
     from train.checkpointing.checkpoints import committed
-    from train.workdir import read_json
+    from train.workdir import read_json, read_metrics, read_summary
 
     config = read_json(workdir / 'config.json')
     if not isinstance(config.get('model'), dict):
         return None
-    done, history = summary.read(workdir), epochs(workdir / 'metrics.jsonl')
+    done, history = read_summary(workdir), read_metrics(workdir)
     last: dict[str, Any] = history[-1] if history else {}
     held_out = 'validation' if 'validation_accuracy' in last else 'test'
     accuracies = [row[f'{held_out}_accuracy'] for row in history if f'{held_out}_accuracy' in row]
@@ -54,19 +53,6 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
         'accuracy': done.get('test_accuracy', accuracies[-1] if accuracies else None),
         'best': done.get(f'best_{held_out}_accuracy', max(accuracies, default=None)),
     }
-
-
-def epochs(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a line that is being written, or damaged, is left out."""
-    rows = []
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def list_runs(folders: Sequence[str | pathlib.Path] = ('runs',)) -> list[dict[str, Any]]:

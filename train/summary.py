@@ -16,17 +16,10 @@ from train.config import ConfigDict
 from train.experiment import Experiment
 from train.reporting.console import spread
 from train.state import TrainState
-from train.workdir import read_json
+from train.workdir import read_summary
 
 # Percent; `milestones` says when each was reached.
 ACCURACIES = (50, 60, 70, 80, 90, 95, 98, 99)
-
-
-def read(workdir: pathlib.Path) -> dict[str, Any]:
-    """The summary of the run in `workdir`; empty where it has none, or a damaged one."""
-    summary = read_json(workdir / 'summary.json')
-    numbers = ('epochs', 'test_accuracy', 'test_loss', 'macro_f1')
-    return summary if all(type(summary.get(key)) in (int, float) for key in numbers) else {}
 
 
 def finished(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any] | None:
@@ -35,7 +28,7 @@ def finished(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any] | None
     Raises:
         UserError: the run has made more epochs than the config has.
     """
-    summary = read(workdir)
+    summary = read_summary(workdir)
     if summary and summary['epochs'] > config.epochs:
         raise resume.too_few_epochs(workdir, config, summary['epochs'])
     stopped = summary.get('stopped_by_patience') == config.stop.patience > 0

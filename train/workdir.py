@@ -1,4 +1,4 @@
-"""Where a run goes when nobody says where: a folder named after what the run computes."""
+"""A run's folder: its name where the command line gives none; its summary and metrics, read back."""
 
 import glob
 import hashlib
@@ -38,6 +38,27 @@ def identity(config: Mapping[str, Any]) -> str:
     """All options that must stay as they are when a run resumes, as text."""
     flat = {key: option.default for key, option in options.OPTIONS.items()} | options.flatten(config)
     return json.dumps({k: v for k, v in flat.items() if not k.startswith(options.MUTABLE)}, sort_keys=True)
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of the run in `workdir`; empty where it has none, or a damaged one."""
+    summary = read_json(workdir / 'summary.json')
+    numbers = ('epochs', 'test_accuracy', 'test_loss', 'macro_f1')
+    return summary if all(type(summary.get(key)) in (int, float) for key in numbers) else {}
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, one an epoch; a line that is being written, or damaged, is left out."""
+    path = workdir / 'metrics.jsonl'
+    rows = []
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A config's training step taken apart: its modules alone, its operators, its memory."""
 
 import functools
-import json
 import pathlib
 import tempfile
 from typing import Any
@@ -13,6 +12,7 @@ from train import experiment
 from train.benchmarks import modules, operators, synthetic
 from train.benchmarks.timing import alternate
 from train.benchmarks.training import Ours, spread
+from train.workdir import read_summary
 
 OTHER = 'between modules, loss, optimiser, data'
 
@@ -69,7 +69,5 @@ def lines(root: modules.Call, costs: dict[int, modules.Cost], depth: int = 0) ->
 
 def accuracy(workdir: pathlib.Path) -> dict[str, Any]:
     """The test accuracy of the config's own run, where it has been made."""
-    try:
-        return {'test_accuracy': json.loads((workdir / 'summary.json').read_text())['test_accuracy']}
-    except (OSError, json.JSONDecodeError, KeyError):
-        return {}
+    summary = read_summary(workdir)
+    return {'test_accuracy': summary['test_accuracy']} if summary else {}

@@ -4,7 +4,6 @@ Runs whose configs differ in nothing but the seed stand together: mean and stand
 """
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from train.checkpointing.checkpoints import read_config
 from train.reporting import curves, page
 from train.reporting.figures import png
 from train.reporting.page import Cell, Picture, Section, number, word
+from train.workdir import read_metrics, read_summary
 
 COLUMNS = (
     'run', 'model', 'differs in', 'parameters', 'best %', 'final %', 'difference', 'loss',
@@ -58,12 +58,10 @@ def read(workdir: pathlib.Path) -> Run:
     config = read_config(workdir, builds=False)
     if config is None:
         raise UserError(f'--compare: expected the folders of runs, but {workdir} does not exist or is none')
-    history = _rows(workdir / 'metrics.jsonl')
+    history = read_metrics(workdir)
     if not history:
         raise UserError(f'--compare: {workdir} has not finished an epoch yet; leave it out')
-    path = workdir / 'summary.json'
-    summary = json.loads(path.read_text()) if path.exists() else {}
-    return Run(workdir.name, options.flatten(config), history, summary)
+    return Run(workdir.name, options.flatten(config), history, read_summary(workdir))
 
 
 def write(workdirs: Sequence[pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
@@ -181,14 +179,3 @@ def decides(name: str) -> bool:
 def distinct(names: Sequence[str], workdirs: Sequence[pathlib.Path]) -> list[str]:
     """The folders' names, with their parents where two are alike."""
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, workdirs, strict=True)]
-
-
-def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line that is being written is left out."""
-    rows = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return rows

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from train.reporting.console import duration
+from train.workdir import read_metrics
 
 
 @dataclasses.dataclass
@@ -25,7 +26,7 @@ class Check:
 
     def saw(self, name: str, workdir: pathlib.Path) -> str:
         """Adds a finished run; the images it trained on, each as often as it was taken, in words."""
-        rows = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+        rows = read_metrics(workdir)
         self.images[name] = round(sum(row['images_per_second'] * row['seconds'] for row in rows))
         return f'{self.images[name]:,} images seen'
 

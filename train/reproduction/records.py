@@ -16,6 +16,7 @@ from flaxnets.errors import UserError
 from train import cli, provenance
 from train import config as options
 from train.reproduction.suites import EXPERIMENTS, Experiment
+from train.workdir import read_json, read_metrics, read_summary
 
 Record = dict[str, Any]
 
@@ -59,12 +60,10 @@ def create(workdir: pathlib.Path, experiment: Experiment, note: str = '', **fact
     Raises:
         UserError: there is no finished run.
     """
-    try:
-        config = options.flatten(json.loads((workdir / 'config.json').read_text()))
-        summary = json.loads((workdir / 'summary.json').read_text())
-        history = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f'{workdir}: expected a finished run, but {error}') from error
+    config = options.flatten(read_json(workdir / 'config.json'))
+    summary, history = read_summary(workdir), read_metrics(workdir)
+    if not (config and summary and history):
+        raise UserError(f'{workdir}: expected a finished run, but a file of it is missing or damaged')
     finished = datetime.date.fromtimestamp((workdir / 'summary.json').stat().st_mtime)
     shape = (28, 28, 1) if config['data.name'] == 'mnist' else (32, 32, 3)
     model = {k.removeprefix('model.'): v for k, v in config.items() if k.startswith('model.')}

@@ -1,7 +1,6 @@
 """Runs what a suite still lacks, one training after the other, each in a process of its own."""
 
 import dataclasses
-import json
 import pathlib
 import shlex
 import signal
@@ -17,6 +16,7 @@ from train.reporting.console import duration
 from train.reproduction import records
 from train.reproduction.suites import Experiment
 from train.runtime.signals import Stopped
+from train.workdir import read_summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,9 @@ class Job:
 
     def summary(self) -> dict[str, Any] | None:
         """The run's summary once it has made all its epochs."""
-        try:
-            summary = json.loads((self.workdir / 'summary.json').read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
+        summary = read_summary(self.workdir)
         epochs = records.resolved(self.experiment, **self.changes).epochs
-        return summary if summary['epochs'] == epochs else None
+        return summary if summary.get('epochs') == epochs else None
 
 
 def jobs(
