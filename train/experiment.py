@@ -44,7 +44,7 @@ def precision(config: ConfigDict) -> Iterator[None]:
 class Experiment:
     """What a config computes with: `sets` are the images by split, `images` the same ones placed on the
     devices or streamed to them, `placement` says in words which. An epoch has `spe` steps. `track` shows how
-    far an evaluation is: it gets its batches, what it does and how many there are, and gives them back."""
+    far an evaluation is. `init_digest` is that of the weights of `init_from` that the run began with."""
 
     config: ConfigDict
     model: nnx.Module
@@ -57,6 +57,7 @@ class Experiment:
     placement: str
     spe: int
     track: Track = untracked
+    init_digest: str = ''
 
     @classmethod
     def create(cls, config: ConfigDict, splits: dict[str, data.ImageSet]) -> 'Experiment':

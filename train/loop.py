@@ -98,7 +98,7 @@ def train(
         meta = Meta(config=config.to_dict(), card=card, data=fingerprints)
         state, step, meta, lines = resume.start(checkpoints, config, sets, exp.model, exp.initial, meta)
         resume.check_epochs(workdir, config, meta, step, exp.spe)
-        begin = step
+        begin, exp.init_digest = step, meta.init_digest
         if processes.first():
             write_json(workdir / 'config.json', config.to_dict())
         for line in [*changes, *lines]:

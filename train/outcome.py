@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from train import experiment
+from train.checkpointing import init_from
 from train.distributed import processes
 from train.experiment import Experiment
 from train.reporting import predictions, report
@@ -79,9 +80,9 @@ def finish(
 
 
 def initial(exp: Experiment) -> nnx.Module | None:
-    """The model as it was before training; None where the run started from a file's weights."""
-    if exp.config.init_from.path:
-        return None
-    model = experiment.create_model(exp.config, next(iter(exp.sets.values())))
-    model.eval()
+    """The model as it was before training; None where the weights that the run started from are gone."""
+    fresh = experiment.create_model(exp.config, next(iter(exp.sets.values())))
+    model = init_from.started(exp.config, fresh, exp.init_digest)
+    if model is not None:
+        model.eval()
     return model

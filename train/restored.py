@@ -93,6 +93,7 @@ def _restore(workdir: pathlib.Path, checkpoint: str, config: Any, images: data.I
                 shape = (*card.preprocessing['size'], len(card.preprocessing['mean']))
                 describe.check_like(images, card.preprocessing['class_names'], shape, f'checkpoint {step}')
             exp = Experiment.create(config, {images.split: images})
+            exp.init_digest = meta.init_digest
             return Restored(step, checkpoints.restore(exp.initial, step), meta.history, exp)
         except Exception as error:
             if (checkpoints.folder / str(step)).is_dir():

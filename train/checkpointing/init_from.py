@@ -1,6 +1,7 @@
 """Weights to start from: a run, a PyTorch file, safetensors (`config.init_from`)."""
 
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any
 
@@ -18,7 +19,7 @@ from flaxnets.interop.model_card import ModelCard
 from train import config as options
 from train.checkpointing.checkpoints import Checkpoints, read_config
 from train.config import ConfigDict
-from train.state import TrainState, Values
+from train.state import TrainState, Values, split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,15 @@ class Weights:
     own: bool = False
     card: ModelCard | None = None
     optimizer: dict[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, of all names and values."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.given.items()):
+            digest.update(f'{name} {value.dtype} {value.shape}'.encode())
+            digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+        return digest.hexdigest()
 
     def match(self, model: nnx.Module, *, skip: str = '', rename: str = '') -> Match:
         """What goes where in `model`; a `UserError` with all that does not fit."""
@@ -84,20 +94,16 @@ def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
     return Weights(given, f'run, checkpoint {step}', own=True, card=card)
 
 
-def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[TrainState, list[str]]:
-    """The state that a run begins with, and lines to print about it: `initial`, with the weights of
-    `config.init_from.path` if that is set.
+def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[TrainState, list[str], str]:
+    """(the state that a run begins with, lines to print about it, the weights' digest): `initial`, with the
+    weights of `config.init_from.path` if that is set.
 
     With `init_from.optimizer` it takes the moments too; the learning rate schedule starts at its beginning.
     """
     options = config.init_from
     if not options.path:
-        return initial, []
-    weights = read(options.path)
-    try:
-        match = weights.match(model, skip=options.skip, rename=options.rename)
-    except UserError as error:
-        raise UserError(f'config.init_from: {options.path}: {error}') from None
+        return initial, [], ''
+    weights, match = _matched(options, model)
     notes = [f'starting from {options.path} ({weights.what}): {described(match)}']
     params, stats = weights.values(model, match, (initial.params, initial.stats))
     ema = jax.tree.map(jnp.copy, params) if initial.ema else {}
@@ -106,7 +112,33 @@ def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[T
         opt_state, steps = weights.moments(model, match, state.opt_state)
         state = dataclasses.replace(state, opt_state=opt_state)
         notes.append(f'with the moments of {steps} updates' if steps else 'with its momentum')
-    return jax.tree.map(_laid_out, state, initial), notes
+    return jax.tree.map(_laid_out, state, initial), notes, weights.digest
+
+
+def started(config: ConfigDict, model: nnx.Module, digest: str) -> nnx.Module | None:
+    """`model`, which has fresh values, as the run began with it: with the weights of `config.init_from.path`.
+
+    None where these are gone, or are no longer those of the `digest` that `start` gave.
+    """
+    if not config.init_from.path:
+        return model
+    try:
+        weights, match = _matched(config.init_from, model)
+    except (UserError, OSError):
+        return None
+    if weights.digest != digest:
+        return None
+    structure, *parts = split(model)
+    return structure.merge(*weights.values(model, match, tuple(parts)))
+
+
+def _matched(options: Any, model: nnx.Module) -> tuple[Weights, Match]:
+    """The weights that `options` (config.init_from) names, and what of them goes where in `model`."""
+    weights = read(options.path)
+    try:
+        return weights, weights.match(model, skip=options.skip, rename=options.rename)
+    except UserError as error:
+        raise UserError(f'config.init_from: {options.path}: {error}') from None
 
 
 def _laid_out(new: jax.Array, old: jax.Array) -> jax.Array:

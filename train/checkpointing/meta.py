@@ -32,6 +32,7 @@ class Meta:
         sums: of the epoch under way.
         best: the best value so far of `checkpoint.metric`, by its name in the history.
         versions: of the packages that computed the state.
+        init_digest: of the weights that the run began with, where it has `init_from`.
     """
 
     config: dict[str, Any]
@@ -41,6 +42,7 @@ class Meta:
     sums: EpochSums = dataclasses.field(default_factory=EpochSums)
     best: dict[str, float] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=versions)
+    init_digest: str = ''
 
     def epoch(self, step: int, steps_per_epoch: int) -> int:
         """The epoch under way at `step`, from 0. One that is not evaluated yet, and has sums, is not over."""
@@ -62,4 +64,5 @@ class Meta:
             sums=EpochSums.from_json(values['sums']),
             best=values['best'],
             versions=values['versions'],
+            init_digest=values.get('init_digest', ''),
         )

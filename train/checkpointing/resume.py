@@ -128,11 +128,12 @@ def start(
         workdir = checkpoints.folder.parent
         there = (workdir / 'metrics.jsonl').exists()
         lines = [f'{workdir} has no finished checkpoint: starting from step 0'] if there else []
-        state, more = init_from.start(config, model, initial)
-        return state, 0, meta, lines + more
+        state, more, digest = init_from.start(config, model, initial)
+        return state, 0, dataclasses.replace(meta, init_digest=digest), lines + more
     step = steps[-1]
     earlier = checkpoints.meta(step)
     lines = match_data(earlier, sets, step)
     state = checkpoints.restore(initial, step)
-    meta = dataclasses.replace(meta, history=earlier.history, sums=earlier.sums, best=earlier.best)
+    kept = {key: getattr(earlier, key) for key in ('history', 'sums', 'best', 'init_digest')}
+    meta = dataclasses.replace(meta, **kept)
     return state, step, meta, lines

@@ -36,17 +36,22 @@ def chosen(
 @styled
 def draw(
     images: np.ndarray,
-    before: Int[np.ndarray, 'batch tokens neighbours'],
+    before: Int[np.ndarray, 'batch tokens neighbours'] | None,
     after: Int[np.ndarray, 'batch tokens neighbours'],
     grid: tuple[int, int],
 ) -> Any:
-    """A row for each image: its neighbours with initial values and after training, for three tokens."""
-    drawn, axes = figure(width=4.8, height=2.45 * len(images), nrows=len(images), ncols=2, squeeze=False)
-    for image, pair, *choices in zip(images, axes, before, after, strict=True):
-        for place, neighbours in zip(pair, choices, strict=True):
+    """A row for each image: its neighbours with initial values, where given, and after training, for three
+    tokens."""
+    columns = {'before training': before} if before is not None else {}
+    columns['after training'] = after
+    count = len(columns)
+    drawn, axes = figure(
+        width=2.4 * count, height=2.45 * len(images), nrows=len(images), ncols=count, squeeze=False
+    )
+    for column, (title, choices) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(title)
+        for place, image, neighbours in zip(column, images, choices, strict=True):
             one(place, image, neighbours, grid)
-    axes[0, 0].set_title('before training')
-    axes[0, 1].set_title('after training')
     return drawn
 
 

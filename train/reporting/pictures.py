@@ -109,17 +109,21 @@ def neighbour_choices(run: Results) -> Iterator[Picture]:
     """For each ConvNN layer, whom a few tokens chose."""
     images, pixels = run.inputs(run.shown), run.pixels(run.shown)
     after = neighbours.chosen(run.model, images)
-    before = after if run.initial is None else neighbours.chosen(run.initial, images)
-    for number, (one, other) in enumerate(zip(before, after, strict=True), 1):
-        grid = grid_of(one.shape[1], pixels.shape[1:3]) or (1, one.shape[1])
-        near = [100 * neighbours.nearby(choice, grid) for choice in (one, other)]
-        fixed = ' Nothing that decides this choice learns.' if np.array_equal(one, other) else ''
+    before = [None] * len(after) if run.initial is None else neighbours.chosen(run.initial, images)
+    for number, (first, last) in enumerate(zip(before, after, strict=True), 1):
+        grid = grid_of(last.shape[1], pixels.shape[1:3]) or (1, last.shape[1])
+        near = f'{100 * neighbours.nearby(last, grid):.1f}% after.'
+        if first is None:
+            near += ' The values that the run started from are not known any more.'
+        else:
+            near = f'{100 * neighbours.nearby(first, grid):.1f}% before training, {near}'
+            if np.array_equal(first, last):
+                near += ' Nothing that decides this choice learns.'
         caption = (
-            f'The {one.shape[2]} tokens that layer {number} gathers for each of three tokens (filled). '
-            f'{near[0]:.1f}% of all neighbours lay within the 3 × 3 around their token before training, '
-            f'{near[1]:.1f}% after.{fixed}'
+            f'The {last.shape[2]} tokens that layer {number} gathers for each of three tokens (filled). '
+            f'Share of all neighbours that lie within the 3 × 3 around their token: {near}'
         )
-        drawn = neighbours.draw(pixels, one, other, grid)
+        drawn = neighbours.draw(pixels, first, last, grid)
         yield Picture(f'neighbours_{number}', f'Neighbours, layer {number}', caption, drawn)
 
 

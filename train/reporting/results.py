@@ -27,7 +27,7 @@ class Results:
         images: the split that was scored.
         probabilities: softmax of the logits, in the order of `images`.
         model: the trained model, in evaluation mode.
-        initial: the same with its initial values; None where there is none to compare with.
+        initial: the same with its initial values; None where these are not known any more.
         step: updates made.
     """
 

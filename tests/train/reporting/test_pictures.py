@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -164,6 +165,13 @@ def test_a_report_has_its_models_pictures(tmp_path, name, model_options, expecte
     assert 'cat &amp; dog' in html
     assert 'cat & dog' not in html
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)  # nothing from outside
+
+
+def test_neighbours_where_the_initial_values_are_not_known(tmp_path):
+    run = dataclasses.replace(make(tmp_path, 'branching_attn', **BRANCHING), initial=None)
+    first, _ = pictures.neighbour_choices(run)
+    assert first.figure.axes[0].get_title(loc='left') == 'after training'
+    assert first.caption.endswith('after. The values that the run started from are not known any more.')
 
 
 def test_a_picture_that_cannot_be_drawn_is_named_on_the_page(run, tmp_path, monkeypatch):
