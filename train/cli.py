@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flaxnets.errors import UserError
-from train.runtime import allocator, signals, streams
+from train.runtime import allocator, signals, streams, unraisable
 from train.runtime.causes import causes
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
     A signal ends it with 128 and its number, as shells count: 143 for SIGTERM, 130 for Ctrl-C.
     """
     streams.keep()
+    unraisable.hide_late_writes()
     allocator.keep_memory()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -154,7 +155,7 @@ def parse(argv: Sequence[str]) -> 'tuple[ConfigDict, pathlib.Path]':
             'config', stored, 'config', parser, lock_config=False, accept_new_attributes=True, sys_argv=argv
         )
     workdir = flags.DEFINE_string('workdir', None, 'output folder', parser)
-    logging.getLogger('absl').setLevel(logging.ERROR)  # it warns of what we explain
+    logging.getLogger('absl').setLevel(logging.CRITICAL)  # it reports what we explain
     try:
         rest = parser(argv)
     except Exception as error:

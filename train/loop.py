@@ -23,7 +23,7 @@ from train.experiment import Experiment
 from train.metrics import EpochSums, joined, named
 from train.pace import Pace
 from train.reporting.console import Reporter, duration
-from train.runtime import faults, signals
+from train.runtime import faults, signals, unraisable
 from train.runtime.signals import Stop, Stopped
 from train.state import TrainState
 from train.workdir import default_workdir
@@ -45,6 +45,7 @@ def run(
     workdir = pathlib.Path(workdir or default_workdir(config, config.model.name)).expanduser()
     if config.data.data_dir:  # so that evaluation finds the images from everywhere
         config.data.data_dir = str(pathlib.Path(config.data.data_dir).expanduser().absolute())
+    unraisable.hide_late_writes()
     # A process first explains its own errors, such as too little memory, then those that follow from the
     # end of another process.
     with processes.explained(), faults.explained(config, workdir):
