@@ -22,18 +22,8 @@ def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `pruned`, `crop`, `digits`."""
     variation = c.variation(argument, pruned=False, crop=False, digits=False)
     config = c.defaults()
-    config.epochs = 10
-    config.model.name = 'profiled_cnn'
-    config.model.pruned = variation.pruned
+    c.profiled_recipe(config, 'profiled_cnn', pruned=variation.pruned, crop=variation.crop)
     config.loss.softmax_twice = True
-    config.data.name = 'cifar10'
-    config.data.batch_size = 32
-    config.data.mean = (0.5, 0.5, 0.5)
-    config.data.std = (0.5, 0.5, 0.5)
-    config.data.augment.crop = 4 if variation.crop else 0
-    config.data.augment.flip = True
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 1e-4
     if variation.digits:
         c.embedded_digits(config, image_size=16, channels=3)
         config.data.augment.crop = 1

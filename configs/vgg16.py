@@ -25,18 +25,8 @@ def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `pruned`, `crop`, `digits`."""
     variation = c.variation(argument, pruned=False, crop=False, digits=False)
     config = c.defaults()
-    config.epochs = 10
-    config.model.name = 'vgg16'
-    config.model.pruned = variation.pruned
+    c.profiled_recipe(config, 'vgg16', pruned=variation.pruned, crop=variation.crop)
     config.model.num_classes = 10 if variation.pruned else 1000
-    config.data.name = 'cifar10'
-    config.data.batch_size = 32
-    config.data.mean = (0.5, 0.5, 0.5)
-    config.data.std = (0.5, 0.5, 0.5)
-    config.data.augment.crop = 4 if variation.crop else 0
-    config.data.augment.flip = True
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 1e-4
     if variation.digits:
         c.embedded_digits(config, image_size=32, channels=3)
         config.model.widths = (8, 16, 32, 32, 32)

@@ -216,6 +216,21 @@ def convnn_recipe(config: ConfigDict, model: str, layers: int) -> None:
     config.optimizer.learning_rate = 1e-4
 
 
+def profiled_recipe(config: ConfigDict, model: str, *, pruned: bool, crop: bool) -> None:
+    """The recipe of document 003, question 2, the same for its two networks."""
+    config.epochs = 10
+    config.model.name = model
+    config.model.pruned = pruned
+    config.data.name = 'cifar10'
+    config.data.batch_size = 32
+    config.data.mean = (0.5, 0.5, 0.5)
+    config.data.std = (0.5, 0.5, 0.5)
+    config.data.augment.crop = 4 if crop else 0
+    config.data.augment.flip = True
+    config.optimizer.name = 'adam'
+    config.optimizer.learning_rate = 1e-4
+
+
 def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> None:
     """Points a config at the embedded handwritten digits, at the size its model expects."""
     config.data.name = 'digits'

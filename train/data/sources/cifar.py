@@ -13,7 +13,8 @@ import numpy as np
 from numpy._core import multiarray
 
 from flaxnets.errors import UserError
-from train.data.sources.records import FETCH_AGAIN, Records, check_labels, files_version
+from train.data.sources.records import FETCH_AGAIN, Records, check_labels
+from train.data.sources.set_folder import TorchvisionFolder
 
 SHAPE = (3, 32, 32)  # of a row
 ROW = 3072
@@ -56,7 +57,7 @@ class ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f'it asks for {module}.{name}, which no array needs')
 
 
-class CifarPickles:
+class CifarPickles(TorchvisionFolder):
     """`cifar-10-batches-py` or `cifar-100-python`, the folders that torchvision unpacks."""
 
     FOLDERS: ClassVar = {'cifar10': 'cifar-10-batches-py', 'cifar100': 'cifar-100-python'}
@@ -66,29 +67,10 @@ class CifarPickles:
     }
     META: ClassVar = {'cifar10': ('batches.meta', 'label_names'), 'cifar100': ('meta', 'fine_label_names')}
     LABELS: ClassVar = {'cifar10': 'labels', 'cifar100': 'fine_labels'}
-    splits = ('train', 'test')
-
-    def __init__(self, folder: pathlib.Path, name: str):
-        self.folder = folder
-        self.name = name
 
     @classmethod
-    def find(cls, root: pathlib.Path, name: str) -> 'CifarPickles | None':
-        """The set under `root`, which may be its folder itself."""
-        if name in cls.FOLDERS:
-            for folder in (root / cls.FOLDERS[name], root):
-                if (folder / cls.META[name][0]).is_file():
-                    return cls(folder, name)
-        return None
-
-    @property
-    def version(self) -> str:
-        """A digest of the folder's files."""
-        return files_version(path for path in self.folder.iterdir() if path.is_file())
-
-    def where(self, split: str) -> str:
-        """The folder."""
-        return str(self.folder)
+    def _is_set(cls, folder: pathlib.Path, name: str) -> bool:
+        return (folder / cls.META[name][0]).is_file()
 
     def read(self, split: str) -> Records:
         """The records of a split in the order of its files."""

@@ -12,10 +12,11 @@ import numpy as np
 
 from flaxnets.errors import UserError
 from train.data.sources.names import CLASS_NAMES
-from train.data.sources.records import FETCH_AGAIN, Records, check_labels, files_version
+from train.data.sources.records import FETCH_AGAIN, Records, check_labels
+from train.data.sources.set_folder import TorchvisionFolder
 
 
-class IdxFiles:
+class IdxFiles(TorchvisionFolder):
     """`MNIST/raw` or `FashionMNIST/raw`: big-endian idx files, gzipped or not.
 
     Source: Y. LeCun, C. Cortes, C. Burges, the MNIST database's description of its file format.
@@ -23,29 +24,13 @@ class IdxFiles:
 
     FOLDERS: ClassVar = {'mnist': 'MNIST/raw', 'fashion_mnist': 'FashionMNIST/raw'}
     STEMS: ClassVar = {'train': 'train', 'test': 't10k'}
-    splits = ('train', 'test')
-
-    def __init__(self, folder: pathlib.Path, name: str):
-        self.folder = folder
-        self.name = name
 
     @classmethod
-    def find(cls, root: pathlib.Path, name: str) -> 'IdxFiles | None':
-        """The set under `root`, which may be its folder itself."""
-        if name in cls.FOLDERS:
-            for folder in (root / cls.FOLDERS[name], root / 'raw', root):
-                if any(folder.glob('train-images-idx3-ubyte*')):
-                    return cls(folder, name)
-        return None
+    def _is_set(cls, folder: pathlib.Path, name: str) -> bool:
+        return any(folder.glob('train-images-idx3-ubyte*'))
 
-    @property
-    def version(self) -> str:
-        """A digest of the folder's files."""
-        return files_version(self.folder.glob('*-ubyte*'))
-
-    def where(self, split: str) -> str:
-        """The folder."""
-        return str(self.folder)
+    def _files(self) -> Iterator[pathlib.Path]:
+        return self.folder.glob('*-ubyte*')
 
     def read(self, split: str) -> Records:
         """The records of a split in the order of its files."""

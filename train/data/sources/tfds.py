@@ -12,17 +12,17 @@ import numpy as np
 from flaxnets.errors import UserError
 from train.data.decode import decode
 from train.data.sources.names import CLASS_NAMES
-from train.data.sources.records import Records, files_version
+from train.data.sources.records import Records
+from train.data.sources.set_folder import SetFolder
 
 BLOCK = 512  # records read at a time
 
 
-class TfdsDirectory:
+class TfdsDirectory(SetFolder):
     """A directory `<name>/[<config>/]<version>` with dataset_info.json, features.json and record files."""
 
     def __init__(self, folder: pathlib.Path, name: str):
-        self.folder = folder
-        self.name = name
+        super().__init__(folder, name)
         found = _name_of(folder)
         if found != name.split('/')[0]:
             raise UserError(
@@ -45,15 +45,6 @@ class TfdsDirectory:
     def splits(self) -> tuple[str, ...]:
         """The splits that dataset_info.json lists."""
         return tuple(self._builder.info.splits)
-
-    @property
-    def version(self) -> str:
-        """A digest of the directory's files."""
-        return files_version(path for path in self.folder.iterdir() if path.is_file())
-
-    def where(self, split: str) -> str:
-        """The directory."""
-        return str(self.folder)
 
     def read(self, split: str) -> Records:
         """The records of a split, in the order TFDS stores them."""
