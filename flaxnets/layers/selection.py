@@ -2,16 +2,16 @@
 
 Three ways to the same indices; `most_similar` takes the one that is fastest where it runs:
 
-    CPU      `by_rounds`: K rounds of (maximum, lowest index that has it), each looking below what the round
-             before found. Candidates lie along the second axis, so that a round runs over many tokens
-             at once; `lax.top_k` takes one row after the other, on one core: 2.5 times as long for 64
-             candidates, 1.4 times for 256, similarities included (docs/speed.md).
+    CPU      `by_rounds`: K rounds of (maximum, lowest index that has it), each among the candidates that are
+             left. Candidates lie along the second axis, so that a round runs over many tokens at once;
+             `lax.top_k` takes one row after the other, on one core (docs/speed.md).
     CUDA     `selection_pallas.by_kernel`: one kernel, similarities never leave the chip. XLA's own top-k
              kernel serves 1024 candidates and more; fewer it sorts. Where the kernel does not
              compile or finds other indices in a small trial, `by_top_k`.
     others   `by_top_k`
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -68,7 +68,7 @@ def by_top_k(
 def by_rounds(
     similarity: Similarity, keys: Tokens, queries: Candidates, count: int, pool: Int[Array, ' candidates']
 ) -> Ranks:
-    """By `count` passes over the scores, for so many images at a time as the caches hold."""
+    """By `count` rounds over the scores, for so many images at a time as the caches hold."""
     batch, tokens, _ = keys.shape
     bytes_of_one = tokens * queries.shape[1] * keys.dtype.itemsize
     images = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * bytes_of_one <= CACHED))
@@ -86,17 +86,35 @@ def by_rounds(
 
 
 def _rounds(scores: Float[Array, 'batch candidates tokens'], count: int) -> Ranks:
-    """The candidates along the second axis in the order of their scores, the first `count` of them."""
-    size = scores.shape[1]
-    index = jnp.arange(size, dtype=jnp.int32)[:, None]
+    """The candidates along the second axis in the order of their scores, the first `count` of them.
 
-    def next_below(last: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-        score, at = last
-        left = (scores < score) | ((scores == score) & (index > at))
-        best = jnp.max(jnp.where(left, scores, -jnp.inf), 1, keepdims=True)
-        # Never beyond the last one, which NaN would lead to.
-        first = jnp.min(jnp.where(left & (scores == best), index, size - 1), 1, keepdims=True)
-        return (best, first), first[:, 0]
+    Candidates are divided into groups. A round finds the group with the highest maximum and looks at
+    the scores of that group only, so that all scores are read once and not `count` times.
+    """
+    batch, candidates, tokens = scores.shape
+    size = group_size(candidates)
+    groups = candidates // size
+    scores = scores.reshape(batch, groups, size, tokens)
+    group, member = (jnp.arange(n, dtype=jnp.int32)[:, None] for n in (groups, size))
 
-    start = jnp.full_like(scores[:, :1], jnp.inf), jnp.full(scores[:, :1].shape, -1, jnp.int32)
-    return jax.lax.scan(next_below, start, length=count)[1]
+    def choose(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        top, taken = state  # [batch, groups, tokens]: maximum of what is left; bits: members chosen before
+        best = jnp.max(top, 1, keepdims=True)
+        # Never beyond the last one, which NaN would lead to; so for `second`.
+        first = jnp.min(jnp.where(top == best, group, groups - 1), 1, keepdims=True)
+        here = group == first
+        bits = jnp.sum(jnp.where(here, taken, 0), 1, keepdims=True, dtype=taken.dtype)
+        inside = jnp.take_along_axis(scores, first[:, :, None], 1, mode='promise_in_bounds')[:, 0]
+        left = (bits >> member.astype(bits.dtype)) & 1 == 0
+        second = jnp.min(jnp.where(left & (inside == best), member, size - 1), 1, keepdims=True)
+        below = jnp.max(jnp.where(left & (member != second), inside, -jnp.inf), 1, keepdims=True)
+        bits |= jnp.left_shift(jnp.ones_like(bits), second.astype(bits.dtype))
+        return (jnp.where(here, below, top), jnp.where(here, bits, taken)), (first * size + second)[:, 0]
+
+    top = jnp.max(scores, 2)
+    return jax.lax.scan(choose, (top, jnp.zeros(top.shape, jnp.uint32)), length=count)[1]
+
+
+def group_size(candidates: int) -> int:
+    """The largest divisor up to the root of the number of candidates; 32 at most, the bits of an integer."""
+    return max(n for n in range(1, min(32, math.isqrt(candidates)) + 1) if candidates % n == 0)
