@@ -95,7 +95,10 @@ class AcrossTokens(nnx.Module):
         layer computes in, and at the highest precision."""
         kernel = self.kernel[...] if only is None else self.kernel[:, only]
         x, kernel = promote_dtype((x, kernel), dtype=None if exact else self.dtype)
-        return jnp.einsum('btc,ts->bsc', x, kernel, precision=jax.lax.Precision.HIGHEST if exact else None)
+        # Tokens first, as one product of matrices: as an einsum its backward pass takes twice as long on CPU.
+        flat = jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+        y = jnp.matmul(kernel.T, flat, precision=jax.lax.Precision.HIGHEST if exact else None)
+        return jnp.moveaxis(y.reshape(-1, len(x), x.shape[-1]), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
