@@ -62,7 +62,7 @@ class Declared:
         return fits and (self.at_least is None or value >= self.at_least)
 
     def expected(self) -> str:
-        """What a message says was expected."""
+        """The words for an error message: what was expected."""
         if self.choices:
             return f'one of {", ".join(map(repr, self.choices))}'
         kind = self.kind or type(self.default)
@@ -103,12 +103,12 @@ class Options:
         return {f.name: f.metadata.get('option', Declared(f.default)) for f in fields}
 
     def _groups(self) -> dict[str, 'Options | Recipe']:
-        """The fields that hold options of their own."""
+        """The fields that are groups of options themselves."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: v for name, v in values.items() if isinstance(v, Options | Recipe)}
 
     def declared(self) -> dict[str, Declared]:
-        """All options by name, those of the groups inside too; their values here are the defaults."""
+        """All options by name, including those of the groups inside; their values here are the defaults."""
         own = self._own().items()
         found = {name: dataclasses.replace(d, default=getattr(self, name)) for name, d in own}
         for group in self._groups().values():

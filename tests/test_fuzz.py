@@ -91,7 +91,7 @@ def damaged(draw, whole):
 
 
 def images_and_labels(source):
-    """Everything a source of images holds, as the program reads it."""
+    """All images of a source, as the program reads them."""
     records = source.read('test')
     items = list(records.items)
     assert len(items) == records.count

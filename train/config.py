@@ -39,51 +39,58 @@ class Option:
 
 
 OPTIONS: dict[str, Option] = {
-    'seed': Option(0, 'of initial values, order, augmentation and candidates', low=0),
+    'seed': Option(0, 'random seed of initial values, order, augmentation, dropout and candidates', low=0),
     'replicas': Option(1, 'runs with the seeds from `seed` on, trained at once on one device', low=1),
     'sweep.learning_rate': Option((), 'peak learning rates, a replica with `seed` for each; empty: none'),
     'epochs': Option(10, 'passes over the training images', low=1),
     'precision': Option(
         'float32',
-        'of the computation; parameters, statistics, loss and selection stay float32',
+        'what layers compute in; parameters, statistics, loss and selection of neighbours stay float32',
         ('float32', 'bfloat16', 'float16', 'float64'),
     ),
     'parallel': Option('jit', 'how the batch is shared among devices', ('jit', 'pmap', 'fsdp', 'single')),
     'devices': Option(0, 'how many of the devices to use; 0: all', low=0),
-    'deterministic': Option(False, 'the same bits in every run on a GPU too, where it costs speed'),
+    'deterministic': Option(False, 'the same bits in every run on a GPU too, which is slower'),
     'evaluate_with_batch_statistics': Option(False, 'evaluate in training mode, as document 001 does'),
     'evaluate_train_set': Option(False, 'also evaluate on the whole training set after each epoch'),
-    'model.name': Option('branching_attn', 'a registered model; its own options stand beside it'),
+    'model.name': Option(
+        'branching_attn', 'a registered model, or module:builder; its own options are model.OPTION'
+    ),
     'data.name': Option('cifar10', 'a TFDS data set, digits, or the name of a folder'),
     'data.source': Option('auto', 'where it is read from', ('auto', 'tfds', 'torch', 'folder', 'embedded')),
-    'data.data_dir': Option('', 'folder that holds it; empty: the usual places'),
-    'data.download': Option(True, 'download it when it is nowhere'),
-    'data.cache_dir': Option('', 'decoded images; empty: $FLAXNETS_CACHE or ~/.cache/flaxnets'),
+    'data.data_dir': Option('', 'the folder it is in; empty: the usual places'),
+    'data.download': Option(True, 'download it if it is in none of these places'),
+    'data.cache_dir': Option(
+        '', 'where decoded images are stored; empty: $FLAXNETS_CACHE or ~/.cache/flaxnets'
+    ),
     'data.classes': Option((), 'the classes to keep, numbers or names; empty: all'),
     'data.image_size': Option((), 'side, or (height, width), to resize to; empty: as stored'),
     'data.channels': Option(0, '1 or 3; 0: as stored', (0, 1, 3)),
     'data.limit': Option(
-        0, 'keep only so many images of each split, each class in proportion; 0: all', low=0
+        0, 'largest number of images of each split, each class in proportion; 0: all', low=0
     ),
-    'data.test_limit': Option(0, 'of the test split instead; 0: as data.limit', low=0),
+    'data.test_limit': Option(0, 'the same for the test split alone; 0: as data.limit', low=0),
     'data.validation': Option(
-        0.0, 'share of the training set held out to choose checkpoints on', low=0, high=0.9
+        0.0,
+        'share of the training images that become validation images, to choose the best epoch',
+        low=0,
+        high=0.9,
     ),
-    'data.batch_size': Option(64, 'images a step, over all devices', low=1),
-    'data.eval_batch_size': Option(0, 'images an evaluation step; 0: as batch_size', low=0),
+    'data.batch_size': Option(64, 'images in a step, over all devices', low=1),
+    'data.eval_batch_size': Option(0, 'images in a step of an evaluation; 0: as batch_size', low=0),
     'data.placement': Option(
-        'auto', 'where the decoded set lives; auto: on the device if it fits', ('auto', 'device', 'stream')
+        'auto', 'where the decoded images are; auto: on the device if they fit', ('auto', 'device', 'stream')
     ),
     'data.workers': Option(4, 'threads that read batches ahead of a streamed set', low=1),
     'data.mean': Option(
         (), 'subtracted from pixels in [0, 1], one a channel; empty: 0; auto: measured, as is data.std'
     ),
     'data.std': Option((), 'then divided by, one a channel; empty: 1'),
-    'data.augment.crop': Option(0, 'random crop after padding by so many pixels', low=0),
-    'data.augment.crop_fill': Option('zero', 'what the padding holds', ('zero', 'reflect')),
+    'data.augment.crop': Option(0, 'random crop after padding by this many pixels', low=0),
+    'data.augment.crop_fill': Option('zero', 'what the padding is filled with', ('zero', 'reflect')),
     'data.augment.flip': Option(False, 'random horizontal flip'),
-    'data.augment.brightness': Option(0.0, 'add up to ± so much to pixels in [0, 1]', low=0),
-    'data.augment.contrast': Option(0.0, 'scale contrast by 1 ± up to so much', low=0, high=1),
+    'data.augment.brightness': Option(0.0, 'add a random number up to ± this to pixels in [0, 1]', low=0),
+    'data.augment.contrast': Option(0.0, 'multiply contrast by a random number in 1 ± this', low=0, high=1),
     'data.augment.cutout': Option(0, 'side of a random square set to the mean', low=0),
     'data.augment.mixup': Option(0.0, 'alpha of the Beta distribution that mixes pairs', low=0),
     'data.augment.cutmix': Option(0.0, 'alpha of the Beta distribution of the pasted share', low=0),
@@ -91,45 +98,55 @@ OPTIONS: dict[str, Option] = {
     'loss.label_smoothing': Option(0.0, 'share of the target spread over all classes', low=0, high=0.99),
     'optimizer.name': Option('adam', 'the update rule', ('adam', 'adamw', 'sgd')),
     'optimizer.learning_rate': Option(1e-3, 'peak learning rate', low=0),
-    'optimizer.weight_decay': Option(0.0, 'decoupled for adamw, added to gradients otherwise', low=0),
-    'optimizer.decay': Option('all', 'what decays; kernels: not biases and norms', ('all', 'kernels')),
-    'optimizer.momentum': Option(0.0, 'of sgd', low=0, high=0.9999),
+    'optimizer.weight_decay': Option(
+        0.0, 'decoupled for adamw, added to the gradients for adam and sgd', low=0
+    ),
+    'optimizer.decay': Option(
+        'all', 'which parameters decay; kernels: without biases and norms', ('all', 'kernels')
+    ),
+    'optimizer.momentum': Option(0.0, 'momentum of sgd', low=0, high=0.9999),
     'optimizer.nesterov': Option(False, 'Nesterov momentum for sgd'),
     'optimizer.b1': Option(0.9, 'decay of the first moment of adam and adamw', low=0, high=0.99999),
     'optimizer.b2': Option(0.999, 'decay of the second moment', low=0, high=0.999999),
     'optimizer.eps': Option(1e-8, 'added to the root of the second moment', low=0),
     'optimizer.clip_norm': Option(0.0, 'largest norm of the gradient; 0: no limit', low=0),
-    'optimizer.accumulate': Option(1, 'batches whose gradients make one update', low=1),
-    'optimizer.freeze': Option('', 'parameters that stay as they are: a path, key, or regular expression'),
+    'optimizer.accumulate': Option(1, 'number of batches whose gradients are added for one update', low=1),
+    'optimizer.freeze': Option('', 'parameters that are not trained: a path, key, or regular expression'),
     'optimizer.ema': Option(
-        0.0, 'decay of averaged parameters, evaluated beside; 0: off', low=0, high=0.999999
+        0.0, 'decay of averaged parameters, which are evaluated too; 0: off', low=0, high=0.999999
     ),
     'schedule.name': Option(
-        'constant', 'of the learning rate', ('constant', 'cosine', 'step', 'exponential', 'one_cycle')
+        'constant', 'learning-rate schedule', ('constant', 'cosine', 'step', 'exponential', 'one_cycle')
     ),
     'schedule.unit': Option('epoch', 'the rate changes every epoch or every step', ('epoch', 'step')),
     'schedule.warmup_epochs': Option(0.0, 'linear rise from 0', low=0),
     'schedule.decay_rate': Option(0.1, 'factor of step and exponential', low=0, high=1),
     'schedule.decay_epochs': Option(30.0, 'epochs between the factors (step, exponential)', low=0),
     'schedule.final': Option(0.0, 'cosine ends at this share of the peak', low=0, high=1),
-    'schedule.peak': Option(0.3, 'share of one_cycle that rises', low=0, high=1),
+    'schedule.peak': Option(0.3, 'share of the steps in which one_cycle rises', low=0, high=1),
     'init_from.path': Option('', 'weights to start from: a run, .pt, .pth or .safetensors; empty: none'),
-    'init_from.skip': Option('', 'values that start fresh: a path, key, or regular expression'),
+    'init_from.skip': Option('', 'values that are not loaded: a path, key, or regular expression'),
     'init_from.rename': Option('', "'OLD=NEW ...': each key of the file becomes re.sub(OLD, NEW, key)"),
-    'init_from.optimizer': Option(False, "take over the moments of PyTorch's optimiser too"),
+    'init_from.optimizer': Option(False, "load the moments of PyTorch's optimiser too"),
     'checkpoint.every': Option('1 epoch', 'N epochs, N steps or N minutes'),
-    'checkpoint.keep': Option(2, 'newest checkpoints to keep, beside the best', low=1),
+    'checkpoint.keep': Option(
+        2, 'how many of the newest checkpoints to keep, in addition to the best', low=1
+    ),
     'checkpoint.metric': Option(
-        'accuracy', 'the best checkpoint has the highest (loss: lowest)', ('accuracy', 'macro_f1', 'loss')
+        'accuracy',
+        'decides which epoch is best: the highest (loss: the lowest)',
+        ('accuracy', 'macro_f1', 'loss'),
     ),
     'log.every': Option(50, 'steps between progress updates', low=1),
     'log.tensorboard': Option(True, 'write TensorBoard events'),
     'log.report': Option(True, 'write report/index.html with its pictures when the run ends'),
-    'log.wandb': Option('', 'also log to this project of Weights & Biases; empty: not'),
-    'stop.patience': Option(0, 'epochs without a better checkpoint.metric that end a run; 0: off', low=0),
+    'log.wandb': Option('', 'also log to this project of Weights & Biases; empty: off'),
+    'stop.patience': Option(
+        0, 'end the run after this many epochs without a better checkpoint.metric; 0: off', low=0
+    ),
 }
 
-# `data.mean` that asks for the mean and the deviation of the training images.
+# The value of `data.mean` for which mean and deviation of the training images are measured.
 AUTO = ('auto',)
 
 # Options of a model that follow from others.
@@ -261,7 +278,7 @@ def validate(config: Any) -> ConfigDict:
 
 
 def validate_stored(config: Any, file: str) -> ConfigDict:
-    """`validate` for a config out of `file`, a run's or a model card's.
+    """`validate` for a config from `file`, a run's or a model card's.
 
     It may come from somebody else: a model that is not registered, whose code would be imported, is refused
     unless the user has named it too.
@@ -271,7 +288,7 @@ def validate_stored(config: Any, file: str) -> ConfigDict:
 
 
 def validate_without_model(config: Any) -> ConfigDict:
-    """`validate` for those who only look at a run: its model is not looked up, its options stay as given."""
+    """`validate` for callers that only read a run: its model is not looked up, its options stay as given."""
     given = flatten(config)
     checked = _checked(given)
     for key, value in _of_model(given):
@@ -384,7 +401,7 @@ def model_options(config: ConfigDict) -> dict[str, Any]:
 
 
 def _check_together(config: ConfigDict) -> None:
-    """Options that only make sense in company."""
+    """Options that depend on one another."""
     every(config.checkpoint.every)
     _check_pixels(config.data)
     if not config.schedule.decay_epochs:
@@ -399,7 +416,7 @@ def _check_together(config: ConfigDict) -> None:
     for key in ('skip', 'rename', 'optimizer'):
         if config.init_from[key] and not config.init_from.path:
             raise UserError(
-                f'config.init_from.{key}: expected init_from.path beside it, the weights it is about'
+                f'config.init_from.{key}: expected init_from.path too, the weights that it is about'
             )
     _check_replicas(config)
     if config.precision == 'float16' and (config.parallel == 'pmap' or config.optimizer.accumulate > 1):
@@ -414,7 +431,7 @@ def _check_together(config: ConfigDict) -> None:
 
 
 def _check_pixels(data: ConfigDict) -> None:
-    """`mean` and `std` fit each other; with 'auto' both are measured, whatever `std` a config file has."""
+    """`mean` and `std` have equal lengths; with 'auto' both are measured, and `std` is ignored."""
     if data.mean == AUTO:
         data.std = ()
         return

@@ -1,4 +1,4 @@
-"""Carries weights between PyTorch files, safetensors and runs: `python -m train.convert --help`."""
+"""Converts weights between PyTorch files, safetensors and runs: `python -m train.convert --help`."""
 
 import copy
 import dataclasses
@@ -29,24 +29,26 @@ classes and the size of the images are those of the config's data set, or of --c
 
 def main(argv: Sequence[str]) -> None:
     """Parses the flags and converts."""
-    parser = Parser('train.convert', 'Carry weights between PyTorch files, safetensors and runs.', EXAMPLES)
+    parser = Parser('train.convert', 'Convert weights between PyTorch files, safetensors and runs.', EXAMPLES)
     parser.add_argument('--from', dest='source', metavar='PATH', help='.pt, .pth, .safetensors or a run')
     parser.add_argument('--to', metavar='PATH', help='.pt, .pth, .safetensors, or a folder for a run')
     arguments.add_checkpoint(parser)
     parser.add_argument(
-        '--skip', default='', help='values that stay fresh: key, path or regular expression; or are left out'
+        '--skip', default='', help='values that are not loaded: key, path or regular expression'
     )
     parser.add_argument(
         '--rename', default='', metavar="'OLD=NEW ...'", help='each key becomes re.sub(OLD, NEW, key)'
     )
     parser.add_argument('--classes', default='', metavar='N', help='how many, or NAME,NAME,...')
     parser.add_argument(
-        '--optimizer', action='store_true', help="to a run: take over PyTorch's moments and step too"
+        '--optimizer',
+        action='store_true',
+        help="to a run: also convert the moments and the step of PyTorch's optimiser",
     )
     parser.add_argument(
         '--without_unused',
         action='store_true',
-        help='leave out what the published code has and never uses; otherwise it is written as zeros',
+        help='leave out parameters that the published code never uses; by default they are zeros',
     )
     arguments.add_model(parser)
     parser.add_argument('--table', metavar='MODEL', help="print a model's map between PyTorch and flaxnets")
@@ -102,18 +104,18 @@ def convert(
     model: str | None = None,
     stage: Callable[[str], None] = lambda what: None,
 ) -> str:
-    """Reads weights, checks them against their model, writes them; returns what went where.
+    """Reads weights, checks that they fit their model, writes them; returns a report of lines.
 
     Args:
         source: `.pt`, `.pth`, `.safetensors` or a run's workdir.
-        to: the same; a workdir that does not hold a run yet.
+        to: the same; as a workdir, one without a run.
         config: a training config that describes the model; None: the source's model card does.
         checkpoint: which of a run's.
-        skip: values that start fresh (`config.init_from.skip`), into a run; keys that only the source has.
+        skip: values that are not loaded (`config.init_from.skip`), into a run; keys that only the source has.
         rename: rules for keys (`config.init_from.rename`).
         classes: their number or names, where the config's data set is not known to have others.
-        optimizer: take the moments of PyTorch's optimiser, and its step, over into the run.
-        without_unused: do not write what the published code has and never uses.
+        optimizer: also convert the moments and the step of PyTorch's optimiser, into a run.
+        without_unused: leave out parameters that the published code has and never uses.
         model: 'module:builder', where the source names it as its own model: its code may be run.
         stage: is told what is being done.
 
@@ -129,9 +131,9 @@ def convert(
     is_file = _is_file(to)
     source, to = (pathlib.Path(path).expanduser() for path in (source, to))
     if not is_file and (to / 'config.json').exists():
-        raise UserError(f'--to: {to} holds a run already; choose another folder')
+        raise UserError(f'--to: there is a run in {to} already; choose another folder')
     if is_file and optimizer:
-        raise UserError('--optimizer: expected --to a folder beside it; a file holds weights alone')
+        raise UserError('--optimizer: expected --to a folder beside it; a file contains only weights')
     if model is not None:
         registry.entry(model)
     stage(f'reading {source}')
@@ -215,9 +217,9 @@ def _images(config: Any, card: Any, classes: int | Sequence[str]) -> Any:
 
 
 def _to_file(weights: Any, match: Any, model: Any, to: pathlib.Path, card: Any, *, unused: bool) -> list[str]:
-    """Writes the weights in the dtypes they have, and the model card; returns what to say of it.
+    """Writes the weights in the dtypes they have, and the model card; returns lines to print about it.
 
-    They get published keys, or the model's own where it has no map.
+    They get published keys, or the model's own if it has no map.
     """
     from flaxnets import interop
     from flaxnets.interop import conversion
@@ -248,7 +250,7 @@ def _to_file(weights: Any, match: Any, model: Any, to: pathlib.Path, card: Any, 
 def _to_run(
     weights: Any, match: Any, config: Any, images: Any, to: pathlib.Path, card: Any, *, optimizer: bool
 ) -> list[str]:
-    """Writes a workdir whose only checkpoint holds the weights; returns what to say of it."""
+    """Writes a workdir whose only checkpoint has the weights; returns lines to print about it."""
     import jax.numpy as jnp
 
     from flaxnets.interop import conversion, optimizer_state

@@ -117,8 +117,8 @@ class Experiment:
         )
 
     @property
-    def held_out(self) -> str:
-        """The split whose scores choose the best epoch: 'validation' if the run has one, else 'test'."""
+    def eval_split(self) -> str:
+        """The split that is evaluated after each epoch: 'validation' if the run has one, else 'test'."""
         return 'validation' if 'validation' in self.sets else 'test'
 
     def evaluate(self, train_state: state.TrainState, split: str, *, ema: bool = False) -> dict[str, Any]:

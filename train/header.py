@@ -39,10 +39,10 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
         lines['replicas'] = replicas(exp, count)
     if config.optimizer.accumulate > 1:
         lines['accumulate'] = accumulation(exp)
-    if exp.held_out == 'test':
+    if exp.eval_split == 'test':
         lines['best epoch'] = (
-            'the best of the test images themselves, which flatters it; --config.data.validation=0.1 holds '
-            'images out to choose by'
+            'chosen on the test images, so its score is too good; --config.data.validation=0.1 chooses it on '
+            'validation images'
         )
     lines['workdir'] = workdir
     if config.deterministic:

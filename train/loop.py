@@ -81,7 +81,7 @@ def train(
         )
     config = exp.config
     total = config.epochs * exp.spe
-    metric = f'{exp.held_out}_{config.checkpoint.metric}'
+    metric = f'{exp.eval_split}_{config.checkpoint.metric}'
     # Several processes must all do the same at the same step, whenever a signal reaches one of them.
     alone = processes.count() == 1
 
@@ -126,7 +126,7 @@ def train(
             reporter.steps(done, meta.sums, pace.steps_per_second, rate=rate, curve=curve)
 
         def save(scores: dict[str, Any] | None = None) -> None:
-            """Starts saving this step, with the held-out scores where they are known."""
+            """Starts saving this step, with the scores of this epoch if they are known."""
             lock.check()
             checkpoints.save(state, step, meta, scores)
             policy.saved(step)
@@ -142,7 +142,7 @@ def train(
 
         stack.enter_context(stop.interruptible(False))
         for epoch in range(meta.epoch(step, exp.spe), config.epochs):
-            if out_of_patience(meta.history, exp.held_out, config):
+            if out_of_patience(meta.history, exp.eval_split, config):
                 break
             # Train, in chunks of steps; the metrics of each are read while the next one computes.
             first, end = epoch * exp.spe, (epoch + 1) * exp.spe
@@ -188,7 +188,7 @@ def train(
             reporter.epoch(row, config.epochs)
 
             # Save where it is due, and the best at once.
-            best = best_row(meta.history, exp.held_out, config.checkpoint.metric)
+            best = best_row(meta.history, exp.eval_split, config.checkpoint.metric)
             meta.best = {metric: best[metric]}
             stopped = signalled(stop)
             if stopped or policy.due(step) or best is row:
@@ -226,16 +226,16 @@ def train(
 
 
 def evaluate(exp: Experiment, state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the held-out scores, the columns of metrics.jsonl with them and the other scores asked for)."""
-    scores = exp.evaluate(state, exp.held_out)
+    """(scores of `exp.eval_split`, columns of metrics.jsonl with them and the other scores asked for)."""
+    scores = exp.evaluate(state, exp.eval_split)
     kept = [key for key in ('loss', 'accuracy', 'macro_f1', 'top5_accuracy') if key in scores]
-    columns = named(scores, exp.held_out, kept)
+    columns = named(scores, exp.eval_split, kept)
     if exp.config.evaluate_train_set:
         whole = exp.evaluate(state, 'train')
         columns = joined(columns, named(whole, 'train_set', ('loss', 'accuracy')))
     if exp.config.optimizer.ema:
-        averaged = exp.evaluate(state, exp.held_out, ema=True)
-        columns = joined(columns, named(averaged, f'ema_{exp.held_out}', ('loss', 'accuracy')))
+        averaged = exp.evaluate(state, exp.eval_split, ema=True)
+        columns = joined(columns, named(averaged, f'ema_{exp.eval_split}', ('loss', 'accuracy')))
     return scores, columns
 
 

@@ -1,5 +1,5 @@
 """How far long work is: a line that moves on a terminal, now and then a plain line elsewhere; of quick work
-nothing. All of it on stderr, so that stdout holds results alone."""
+nothing. All of it on stderr, so that stdout has only results."""
 
 import contextlib
 import sys

@@ -62,7 +62,7 @@ def restored(
     if data_dir is not None:
         config.data.data_dir = data_dir
     if split == 'validation' and not config.data.validation:
-        raise UserError('--split: expected train or test; this run held out no validation images')
+        raise UserError('--split: expected train or test; this run has no validation images')
     if batch_size < 0:
         raise UserError(f'--batch_size: expected at least 1, got {batch_size}')
     config.data.eval_batch_size = batch_size or config.data.eval_batch_size

@@ -34,11 +34,11 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
         return None
     done, history = read_summary(workdir), read_metrics(workdir)
     last: dict[str, Any] = history[-1] if history else {}
-    held_out = 'validation' if 'validation_accuracy' in last else 'test'
-    accuracies = [row[f'{held_out}_accuracy'] for row in history if f'{held_out}_accuracy' in row]
+    eval_split = 'validation' if 'validation_accuracy' in last else 'test'
+    accuracies = [row[f'{eval_split}_accuracy'] for row in history if f'{eval_split}_accuracy' in row]
     epoch = done.get('epochs', last.get('epoch', 0))
     finished = done and (epoch >= config.get('epochs', 0) or done.get('stopped_by_patience'))
-    if lock.held(workdir):
+    if lock.in_use(workdir):
         state = 'running'
     elif finished:
         state = 'finished'
@@ -51,7 +51,7 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
         'data': config.get('data', {}).get('name'),
         'epochs': f'{epoch}/{config.get("epochs")}',
         'accuracy': done.get('test_accuracy', accuracies[-1] if accuracies else None),
-        'best': done.get(f'best_{held_out}_accuracy', max(accuracies, default=None)),
+        'best': done.get(f'best_{eval_split}_accuracy', max(accuracies, default=None)),
     }
 
 

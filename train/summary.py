@@ -44,16 +44,16 @@ def create(
 ) -> dict[str, Any]:
     """The summary of a run that ends with `state`.
 
-    `scores` are the state's on the held-out images, if this process has computed them. With validation
-    images the test images are used only here: by the last state, and by the best on the validation images.
+    `scores` are the state's on the split that is evaluated after each epoch, if this process has computed
+    them. With validation images the test images are used only here: for the last state, and for the best one.
     """
-    best = best_row(history, exp.held_out, exp.config.checkpoint.metric)
-    best_scores = {f'best_{exp.held_out}_accuracy': best[f'{exp.held_out}_accuracy']}
-    if exp.held_out == 'validation':
+    best = best_row(history, exp.eval_split, exp.config.checkpoint.metric)
+    best_scores = {f'best_{exp.eval_split}_accuracy': best[f'{exp.eval_split}_accuracy']}
+    if exp.eval_split == 'validation':
         checkpoints.wait()
         chosen = checkpoints.restore(state, checkpoints.find('best'))
         best_scores['best_test_accuracy'] = exp.evaluate(chosen, 'test')['accuracy']
-    if exp.held_out == 'validation' or scores is None:
+    if exp.eval_split == 'validation' or scores is None:
         scores = exp.evaluate(state, 'test')
     last = history[-1]
     seconds = statistics.median(row['seconds'] for row in history)
@@ -77,7 +77,7 @@ def create(
         'class_names': list(exp.sets['test'].class_names),
         'class_accuracy': scores['class_accuracy'],
         'confusion': scores['confusion'],
-        **milestones(history, exp.held_out),
+        **milestones(history, exp.eval_split),
         'seconds_per_epoch': seconds,
         'training_seconds': sum(row['seconds'] for row in history),
         'images_per_second': replicas * len(exp.sets['train']) / max(seconds, 1e-9),
@@ -86,15 +86,15 @@ def create(
         'command': provenance.command(),
         'commit': provenance.commit(),
         'versions': versions(),
-        **(of_replicas(exp.config, scores, best, last, exp.held_out) if replicas > 1 else {}),
+        **(of_replicas(exp.config, scores, best, last, exp.eval_split) if replicas > 1 else {}),
     }
 
 
 def of_replicas(
-    config: ConfigDict, scores: dict[str, Any], best: dict[str, Any], last: dict[str, Any], held_out: str
+    config: ConfigDict, scores: dict[str, Any], best: dict[str, Any], last: dict[str, Any], eval_split: str
 ) -> dict[str, Any]:
     """Standard deviations over the replicas, whose means the other numbers are, and each replica's own."""
-    key = f'best_{held_out}_accuracy'
+    key = f'best_{eval_split}_accuracy'
     each = []
     for i, row in enumerate(scores['replicas']):
         alone = options.replica(config, i)
@@ -103,7 +103,7 @@ def of_replicas(
                 'seed': alone.seed,
                 'learning_rate': alone.optimizer.learning_rate,
                 'train_loss': last['replicas'][i]['train_loss'],
-                key: best['replicas'][i][f'{held_out}_accuracy'],
+                key: best['replicas'][i][f'{eval_split}_accuracy'],
                 **{f'test_{name}': row[name] for name in ('loss', 'accuracy')},
                 **{name: row[name] for name in ('macro_f1', 'class_accuracy', 'confusion')},
             }
@@ -112,7 +112,7 @@ def of_replicas(
         'test_accuracy_sd': scores['accuracy_sd'],
         'test_loss_sd': scores['loss_sd'],
         'macro_f1_sd': scores['macro_f1_sd'],
-        f'{key}_sd': best[f'{held_out}_accuracy_sd'],
+        f'{key}_sd': best[f'{eval_split}_accuracy_sd'],
         'replicas': each,
     }
 

@@ -3,11 +3,10 @@
     model = interop.from_torch(model, torch_model.state_dict())          weights in ...
     weights = interop.to_torch(model)                                    ... and out, {key: numpy array}
     interop.load('model.pt'), interop.save('model.safetensors', model)   files
-    interop.to_jax(tensor), interop.to_tensor(array)                     live, without a copy
+    interop.to_jax(tensor), interop.to_tensor(array)                     arrays in memory, without a copy
 
-Every model has one map (`maps/`): rows that pair the published PyTorch keys with a path in
-the NNX state and the change of layout between them. `from_torch` and `to_torch` read the same rows
-in the two directions. The only file of the library that reads and writes files.
+Every model has one map (`maps/`): rows that pair the published PyTorch keys with a path in the NNX state
+and the change of layout between them. `from_torch` and `to_torch` use the same rows in the two directions.
 """
 
 import dataclasses
@@ -44,11 +43,11 @@ def from_torch(
     Every key is used, ignored because the published code never uses it, or an error.
 
     Args:
-        model: a model of `list_models()`, or one registered with a `torch_map`. An abstract one will
-            do, and saves computing initial values: `nnx.eval_shape(lambda: create_model(...))`.
+        model: a model of `list_models()`, or one registered with a `torch_map`. An abstract one is enough,
+            and needs no initial values: `nnx.eval_shape(lambda: create_model(...))`.
         state_dict: {published key: tensor or array}, or a checkpoint with it under 'state_dict',
             'model_state_dict', 'model' or 'net'; the prefixes of DataParallel, torch.compile and Lightning
-            are taken off, and the keys of known other code (timm's VGG16) are understood. Values are
+            are removed, and the keys of known other code (timm's VGG16) are translated. Values are
             converted to the model's dtypes.
         skip: what the model keeps, to replace a head for example: published keys or paths in the model,
             their beginnings up to a dot ('classifier.6') or regular expressions. Keys that only the
@@ -56,8 +55,8 @@ def from_torch(
         rename: rules 'OLD=NEW' for other keys: each becomes `re.sub(OLD, NEW, key)`.
 
     Raises:
-        UserError: one line that lists every missing, surplus or misshaped key, or those whose values are not
-            finite. Nothing is changed then.
+        UserError: one line that lists every key that is missing, not in the model, of another shape or with
+            values that are not finite. The model is not changed then.
     """
     return _filled(model, matching.match(model, state_dicts.arrays(state_dict), skip=skip, rename=rename))
 
@@ -86,8 +85,8 @@ def values_of(model: nnx.Module) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: the weights under published keys, or by paths in the model (`own`), the model card
-    if there is one, and PyTorch's optimiser state if it lies beside them."""
+    """The content of a file: the weights under published keys, or by paths in the model (`own`), the model
+    card if there is one, and PyTorch's optimiser state if it is in the same file."""
 
     state_dict: dict[str, np.ndarray]
     card: ModelCard | None = None
@@ -107,7 +106,7 @@ class Checkpoint:
 
 
 def load(path: PathLike) -> Checkpoint:
-    """Reads `.pt`, `.pth` or `.safetensors`, told apart by their content. No code in a file is ever run.
+    """Reads `.pt`, `.pth` or `.safetensors`; the content decides which it is. No code in a file is ever run.
 
     Raises:
         UserError: one line that names the file and what is wrong with it.

@@ -30,7 +30,7 @@ STORAGES: dict[str, Any] = {
     'BoolStorage': np.bool_,
 }
 CODE = (
-    'it holds {!r}, not only tensors and plain values; nothing in it was run; save model.state_dict() alone'
+    'it contains {!r}, not only tensors and plain values; nothing in it was run; save only model.state_dict()'
 )
 
 
@@ -42,7 +42,7 @@ def read(file: io.BufferedIOBase) -> Any:
     """The object that `torch.save` wrote to `file`.
 
     Raises:
-        BadFile: it is damaged, in another format, or holds more than tensors and plain values.
+        BadFile: it is damaged, in another format, or contains more than tensors and plain values.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -94,7 +94,7 @@ class Storages:
 
 
 class Unpickler(pickle.Unpickler):
-    """Calls two functions of ours, builds two kinds of containers, knows storages by name."""
+    """Calls two functions of this file, builds two kinds of containers, knows storages by name."""
 
     def __init__(self, storages: Storages, data: bytes):
         super().__init__(io.BytesIO(data), encoding='utf-8')
@@ -134,5 +134,5 @@ class Unpickler(pickle.Unpickler):
         return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
     def parameter(self, data: np.ndarray, *_: Any) -> np.ndarray:
-        """A `torch.nn.Parameter`, its tensor alone."""
+        """The tensor of a `torch.nn.Parameter`."""
         return data

@@ -1,4 +1,4 @@
-"""How a state dict fits a model: what goes where, and all differences at once in one error."""
+"""How a state dict fits a model: which array belongs to which value, and all differences in one error."""
 
 import dataclasses
 import difflib
@@ -24,10 +24,10 @@ OF_WRAPPERS = ('n_averaged',)
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What goes where.
+    """Which array belongs to which value.
 
     Attributes:
-        given: the arrays under the keys of the model's map, in the file's order.
+        given: the arrays by the keys of the model's map, in the file's order.
         loaded: the rows of the map whose values are in `given`.
         ignored: given keys that are not loaded: no output depends on them, or the caller skips them.
         foreign: those of `ignored` that are not in the map at all.
@@ -125,7 +125,7 @@ def _check_finite(given: Mapping[str, np.ndarray], keys: Iterable[str]) -> None:
     problems = [f'{key} ({count} of {floats[key].size})' for key, count in counts.items() if count]
     if problems:
         raise UserError(
-            f'the weights hold NaN or infinity, as after training that diverged: {listed(problems)}; '
+            f'the weights contain NaN or infinity, as after training that diverged: {listed(problems)}; '
             'take an earlier checkpoint'
         )
 
@@ -142,7 +142,7 @@ def selected(
         model: whose values.
         patterns: what to select.
         option: what the user set, for errors.
-        others: names that a pattern may fit although the model has no such value: keys of a file.
+        others: further names that a pattern may fit: keys of a file that are not in the model.
 
     Raises:
         UserError: a pattern that fits nothing.

@@ -1,9 +1,9 @@
-"""PyTorch's optimiser state as optax's: training goes on where PyTorch stopped.
+"""PyTorch's optimiser state as optax's: training continues where PyTorch stopped.
 
 `torch.optim` numbers the parameters in the order of the model's, and keeps for each `exp_avg`,
 `exp_avg_sq` and `step` (Adam, AdamW) or `momentum_buffer` (SGD). A moment has its parameter's shape,
-so a weight's row of the map serves for its moments too. Parameters that no gradient reached
-have none there, and zeros here.
+so a weight's row of the map is used for its moments too. Parameters that no gradient reached
+have no moments there, and zeros here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,14 +44,14 @@ def take_over(
         The state, and the updates made so far: Adam's steps; 0 for SGD, which does not count them.
 
     Raises:
-        UserError: no moments there, moments of another optimiser, or parameters that cannot be told apart.
+        UserError: no moments, moments of another optimiser, or parameters that cannot be identified.
     """
     renamed = match.renames.keys
     own = {key: array for key, array in given.items() if renamed[key] not in match.foreign}
     moments = {renamed[key]: each for key, each in by_key(optimizer, given, own).items()}
     kinds = {name for each in moments.values() for name in each}
     if 'max_exp_avg_sq' in kinds:
-        raise UserError('init_from.optimizer: the file holds AMSGrad moments, which flaxnets does not have')
+        raise UserError('init_from.optimizer: the file has AMSGrad moments, which flaxnets does not support')
     steps = {int(each['step']) for each in moments.values() if 'step' in each}
     if len(steps) > 1:
         raise UserError(
@@ -62,7 +62,7 @@ def take_over(
         there = ', '.join(sorted(kinds - {'step'})) or 'no moments'
         needed = ', '.join(wanted) or 'none: sgd without momentum has none'
         raise UserError(
-            f'init_from.optimizer: the file holds {there}, the optimizer of the config needs {needed}; set '
+            f'init_from.optimizer: the file has {there}, the optimizer of the config needs {needed}; set '
             'config.optimizer as PyTorch had it'
         )
     rows = match.loaded
@@ -121,7 +121,7 @@ def by_key(
                     f'got {tuple(state[name].shape)}'
                 )
             if not np.isfinite(moments[key][name]).all():
-                raise UserError(f'init_from.optimizer: {name} of {key} holds NaN or infinity')
+                raise UserError(f'init_from.optimizer: {name} of {key} contains NaN or infinity')
     return moments
 
 

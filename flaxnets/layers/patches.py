@@ -1,4 +1,4 @@
-"""Images as tokens: patches and where they were (Dosovitskiy et al., 2021)."""
+"""Images as tokens: patches and their positions (Dosovitskiy et al., 2021)."""
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 def patches(
     images: Float[Array, 'batch height width channels'], size: int
 ) -> Float[Array, 'batch tokens features']:
-    """Cuts images into `size` x `size` patches, row by row; a token holds its patch's pixels in the
+    """Cuts images into `size` x `size` patches, row by row; a token is its patch's pixels in the
     order row, column, channel: [B, (H / size) * (W / size), size * size * C]."""
     batch, height, width, channels = images.shape
     rows, columns = height // size, width // size

@@ -1,10 +1,10 @@
 """Pixels into channels and back (Shi et al., 2016), in PyTorch's channel order.
 
-    unshuffle   [B, s·H, s·W, C] -> [B, H, W, C·s²]   channel c·s² + dy·s + dx holds pixel (dy, dx)
+    unshuffle   [B, s·H, s·W, C] -> [B, H, W, C·s²]   channel c·s² + dy·s + dx is pixel (dy, dx)
     shuffle     [B, H, W, C·s²] -> [B, s·H, s·W, C]    the inverse
 
-Nothing is computed: every value moves once. It lets a layer that compares all positions with all
-positions work on a quarter of them, each standing for a 2 x 2 block of pixels.
+Nothing is computed, values are only moved. A layer that compares all positions with one another then has
+a quarter of the positions, each of them a 2 x 2 block of pixels.
 """
 
 from jaxtyping import Array, Float

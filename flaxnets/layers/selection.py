@@ -3,11 +3,11 @@
 Three ways to the same indices; `most_similar` takes the one that is fastest where it runs:
 
     CPU      `by_rounds`: K rounds of (maximum, lowest index that has it), each among the candidates that are
-             left. Candidates lie along the second axis, so that a round runs over many tokens at once;
-             `lax.top_k` takes one row after the other, on one core (docs/speed.md).
-    CUDA     `selection_pallas.by_kernel`: one kernel, similarities never leave the chip. XLA's own top-k
-             kernel serves 1024 candidates and more; fewer it sorts. Where the kernel does not
-             compile or finds other indices in a small trial, `by_top_k`.
+             left. Candidates are the second axis, so that a round runs over many tokens at once; `lax.top_k`
+             processes one row after the other, on one core (docs/speed.md).
+    CUDA     `selection_pallas.by_kernel`: one kernel, whose similarities stay on the chip. XLA's own top-k
+             kernel is for 1024 candidates and more; it sorts fewer. If the kernel does not compile or
+             finds other indices in a small trial, `by_top_k`.
     others   `by_top_k`
 """
 
@@ -36,8 +36,8 @@ def most_similar(
 ) -> Ranks:
     """Which `count` of the candidates (by their position) are most similar to each token, in that order.
 
-    `similarity` maps [..., M, F] and [..., N, F] to [..., M, N], and is symmetric. With `pool`, the tokens
-    that the candidates are, no token chooses itself; `count` candidates must be left.
+    `similarity` maps [..., M, F] and [..., N, F] to [..., M, N], and is symmetric. `pool` says which token
+    each candidate is; with it no token chooses itself, and `count` other candidates must be left.
     """
     if pool is None:
         pool = jnp.full(queries.shape[1], -1)
@@ -68,7 +68,7 @@ def by_top_k(
 def by_rounds(
     similarity: Similarity, keys: Tokens, queries: Candidates, count: int, pool: Int[Array, ' candidates']
 ) -> Ranks:
-    """By `count` rounds over the scores, for so many images at a time as the caches hold."""
+    """By `count` rounds over the scores, for as many images at a time as fit into the caches."""
     batch, tokens, _ = keys.shape
     bytes_of_one = tokens * queries.shape[1] * keys.dtype.itemsize
     images = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * bytes_of_one <= CACHED))

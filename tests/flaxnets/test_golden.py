@@ -16,7 +16,7 @@ from flaxnets import interop, registry
 STEPS = {'mnist_cnn_residual': 3}
 TOLERANCE = 1e-9
 # A bias before batch normalisation has no effect, so its gradient is rounding, 1e-15, in PyTorch and
-# here. Adam divides it by its epsilon, 1e-8, and the golden parameters hold what came of that.
+# here. Adam divides it by its epsilon, 1e-8, and the golden parameters contain the result.
 ADAM_ON_ROUNDING = {'expert_cnn': 1e-8}
 
 

@@ -134,7 +134,7 @@ def test_what_is_no_state_dict_is_said_in_a_line(value, message):
     assert '\n' not in str(error.value)
 
 
-def test_a_checkpoint_that_holds_itself_ends():
+def test_a_checkpoint_that_contains_itself_ends():
     loop = {}
     loop['model'] = loop
     with pytest.raises(UserError):

@@ -86,7 +86,7 @@ def test_without_torch_its_columns_say_so(images, monkeypatch, capsys):
     assert capsys.readouterr().out.count('torch is not installed') == 2
 
 
-def test_every_format_holds_the_same_images(images, tmp_path):
+def test_every_format_has_the_same_images(images, tmp_path):
     config = options.defaults()
     for form, place in sample.write(images, tmp_path / 'files').items():
         config.data.update(source=sample.SOURCES[form], data_dir=str(place))

@@ -44,7 +44,7 @@ DOCUMENTS = {
     '004 cnn': (8, 'mnist_cnn', {'widths': (4, 4, 8), 'residual': 1, 'batch_norm': True}),
 }
 
-# Held to the accuracy in float32 only, to save time; test_interop.py compares their logits in float64.
+# Compared by accuracy in float32 only, to save time; test_interop.py compares their logits in float64.
 IN_FLOAT32 = ['003 profiled', '003 vgg16', '004 mlp']
 
 
@@ -342,7 +342,7 @@ def torch_state(change):
         (lambda c: c['state'][0].update(step=torch.tensor(4.0)), r'as many updates.*\[3, 4\]'),
         (lambda c: c['state'][0].update(exp_avg=torch.zeros(3)), r'exp_avg 0 to be of a, \(2,\), got \(3,\)'),
         (lambda c: c['state'][0].update(max_exp_avg_sq=torch.zeros(2)), 'AMSGrad'),
-        (lambda c: c['state'][1].update(exp_avg=torch.tensor([0, np.nan])), 'exp_avg of b holds NaN'),
+        (lambda c: c['state'][1].update(exp_avg=torch.tensor([0, np.nan])), 'exp_avg of b contains NaN'),
         (
             lambda c: c.update(param_groups=[{'params': [0, 1], 'param_names': ['a', 'z']}]),
             "'z', which is not",
@@ -386,7 +386,7 @@ def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
         (('--from', 'x.pt'), 'expected --from PATH and --to PATH'),
         (('--from', 'x.pt', '--to', 'y.pt'), 'No such file'),
         (('--from', tmp_path / 'model.pt', '--to', 'y.pt'), 'no model card came with it'),
-        (('--from', tmp_path / 'run', '--to', tmp_path / 'run'), 'holds a run already'),
+        (('--from', tmp_path / 'run', '--to', tmp_path / 'run'), 'there is a run in .* already'),
         (('--from', tmp_path, '--to', 'y.pt'), 'expected a run'),
         (('--from', 'x.pt', '--to', 'y.pt', '--frm'), "'--frm' is not expected"),
         (('--from', 'x.pt', '--to', 'y.pt', '--optimizer'), 'expected --to a folder'),

@@ -139,7 +139,7 @@ def test_the_next_older_checkpoint_is_used(copy, whole, shared, harm):
         path.unlink()
     with pytest.warns(RuntimeWarning, match=rf'checkpoint 12 is damaged \({path}') as warned:
         assert evaluate.evaluate(copy, checkpoint='last')['step'] == 8
-    assert 'the newest whole one is 8' in str(warned[0].message)
+    assert 'the newest undamaged one is 8' in str(warned[0].message)
     with (
         pytest.warns(RuntimeWarning, match='is damaged'),
         pytest.raises(UserError, match=rf'--checkpoint 12: {path}'),
@@ -155,13 +155,13 @@ def test_no_whole_checkpoint_is_an_error_and_no_fresh_start(copy, shared):
         flip(copy / 'checkpoints' / str(step) / 'meta' / 'metadata', 100)
     before = sorted(copy.rglob('*'))
     with pytest.raises(
-        UserError, match=r'no checkpoint of .* is whole: .*4/meta/metadata is truncated or alt'
+        UserError, match=r'all checkpoints of .* are damaged: .*4/meta/metadata is truncated or alt'
     ):
         train.run(config(shared), copy)
     assert sorted(p for p in copy.rglob('*') if p.name != lock.NAME) == [
         p for p in before if p.name != lock.NAME
     ]
-    with pytest.raises(UserError, match='is whole'):
+    with pytest.raises(UserError, match='are damaged'):
         evaluate.evaluate(copy)
 
 

@@ -119,7 +119,7 @@ def test_evaluate_prints_scores_and_names_mistakes(tmp_path, capsys):
     assert 'averaged parameters' in printed
     for extra, expected in (
         (['--checkpoint', '7'], "expected best, last or one of [4], got '7'"),
-        (['--split', 'validation'], 'held out no validation images'),
+        (['--split', 'validation'], 'has no validation images'),
         (['--workdir', str(tmp_path / 'nowhere')], 'does not exist'),
     ):
         assert cli.guarded(evaluate.main, [*argv, *extra]) == 2

@@ -36,7 +36,8 @@ CASES['profiled_cnn'] = 'profiled_cnn', {'image_shape': (4, 5, 3), 'widths': (3,
 CASES['mlp wide'] = 'mlp', {'image_shape': (8, 8, 1), 'hidden': (64, 64)}
 CLASSES, SIZE, BATCH, STEPS = 4, 21, 8, 10
 WAYS = [('jit', 2), ('jit', 8), ('pmap', 2), ('pmap', 8)]
-# Together they hold all that could tell devices apart: batch norm, dropout, random candidates.
+# Together they have every part that could depend on the number of devices:
+# batch norm, dropout, random candidates.
 DIVIDED = ('profiled_cnn', 'branching_random', 'vgg16')
 
 

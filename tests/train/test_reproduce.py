@@ -52,7 +52,7 @@ def record(name, accuracy, seed=0, **scores):
     return {'experiment': name, 'seed': seed, 'scores': scores, 'curve': curve}
 
 
-def test_the_suites_hold_every_published_run():
+def test_the_suites_have_every_published_run():
     sizes = {'convnn': 30, 'block_cnn': 6, 'expert_cnn': 1, 'vit': 6, 'profiled': 4, 'mnist': 10}
     assert {suite: len(suites.select(suite)) for suite in sizes} == sizes
     assert len(suites.select('all')) == 57
@@ -114,10 +114,10 @@ def test_an_accuracy_above_a_published_bound_is_no_distance():
 def test_findings_are_decided_by_records():
     made = [record('block_cnn/10-batch-norm', 55.0), record('block_cnn/10', 10.0)]
     results = {r.finding.statement: r for r in findings.decide(FINDINGS, made)}
-    assert results['Batch normalisation rescues 10 blocks'].holds is True
-    assert results['Learned positions beat the cosine table'].holds is None
+    assert results['With batch normalisation, 10 blocks train'].confirmed is True
+    assert results['Learned positions are better than the cosine table'].confirmed is None
     made[0]['scores']['test_accuracy'] = 12.0
-    assert findings.decide(FINDINGS, made)[3].holds is False
+    assert findings.decide(FINDINGS, made)[3].confirmed is False
 
 
 def test_golden_numbers_tell_models_apart():

@@ -10,7 +10,7 @@ import runs
 from train import cli, scaling
 
 
-def test_the_document_holds_the_table():
+def test_the_page_has_the_table():
     assert scaling.table() in (runs.ROOT / 'docs' / 'parallel.md').read_text()
 
 

@@ -1,7 +1,7 @@
 """Which epoch is the best: one definition, for the checkpoints kept, the summary and `--checkpoint best`.
 
-It has the highest `checkpoint.metric` (for loss the lowest) on the held-out split; of equals it is the
-newest, because that is the one which orbax's `BestN` keeps.
+It has the highest `checkpoint.metric` (for loss the lowest) on the validation images, or without
+those on the test images; of equals it is the newest, because that is the one which orbax's `BestN` keeps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def best_step(scores: Mapping[int, Mapping[str, float]], metric: str) -> int:
 
 
 def best_row(history: Sequence[dict[str, Any]], split: str, metric: str) -> dict[str, Any]:
-    """The row of the best epoch; `split` is 'test' or 'validation', the held-out one."""
+    """The row of the best epoch; `split` is 'validation' or 'test'."""
     rows = {row['step']: row for row in history}
     scores = {step: {metric: row[f'{split}_{metric}']} for step, row in rows.items()}
     return rows[best_step(scores, metric)]
@@ -28,7 +28,7 @@ def best_row(history: Sequence[dict[str, Any]], split: str, metric: str) -> dict
 def out_of_patience(history: Sequence[dict[str, Any]], split: str, config: Any) -> bool:
     """Whether `stop.patience` epochs have passed since `checkpoint.metric` was better than ever before.
 
-    An epoch that only equals the best one so far is not better.
+    An epoch that is equal to the best one so far is not better.
     """
     if not config.stop.patience:
         return False

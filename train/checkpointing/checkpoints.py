@@ -26,13 +26,13 @@ from train.workdir import read_json
 
 
 class Checkpoints:
-    """The checkpoints under `workdir/checkpoints`, numbered by step, those whose files are all whole.
+    """The checkpoints under `workdir/checkpoints`, numbered by step, without the damaged ones.
 
-    A warning names each damaged one. A run that continues deletes it and will write it again when it
-    reaches that step; `read_only`, for those who only look at a run, leaves it.
+    A warning names each damaged one. A run that continues deletes it and writes it again when it reaches that
+    step; with `read_only`, for commands that only read a run, it stays.
 
     Raises:
-        UserError: there are checkpoints, and none is whole.
+        UserError: there are checkpoints, and all are damaged.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Checkpoints:
         damaged = {step: what for step in found if (what := self._damage(step))}
         if found and len(damaged) == len(found):
             raise UserError(
-                f'no checkpoint of {self.folder.parent} is whole: {"; ".join(damaged.values())}. '
+                f'all checkpoints of {self.folder.parent} are damaged: {"; ".join(damaged.values())}. '
                 'Restore them from a copy, or start anew in another --workdir'
             )
         processes.wait()  # all have looked before the first one deletes
         newest = max(set(found) - set(damaged), default=0)
         for step, what in damaged.items():
             action = 'not used' if read_only else 'deleted'
-            action += f'; the newest whole one is {newest}' if step > newest else ''
+            action += f'; the newest undamaged one is {newest}' if step > newest else ''
             warnings.warn(f'checkpoint {step} is damaged ({what}): {action}', RuntimeWarning, stacklevel=3)
             if not read_only and processes.first():
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
@@ -101,12 +101,11 @@ class Checkpoints:
         manifest.write(unfinished)
 
     def steps(self) -> list[int]:
-        """The steps there are whole checkpoints of, oldest first."""
+        """The steps of the undamaged checkpoints, oldest first."""
         return sorted(set(self.manager.all_steps()) - set(self.damaged))
 
     def save(self, state: TrainState, step: int, meta: Meta, scores: dict[str, float] | None) -> None:
-        """Starts writing in the background; the held-out `scores`, at the end of an epoch, decide which
-        is best."""
+        """Starts writing in the background; `scores`, given at the end of an epoch, decide which is best."""
         self.manager.wait_until_finished()
         self.saving = step
         if step in self.manager.all_steps():  # saved before its evaluation, by a run that was stopped there
@@ -138,11 +137,11 @@ class Checkpoints:
         return restored['params'] | restored['stats']
 
     def scores(self, step: int) -> dict[str, float]:
-        """Held-out accuracy, macro F1 (both in percent) and loss of `step`; none inside an epoch."""
+        """Accuracy and macro F1 (percent) and loss that `save` was given for `step`; none inside an epoch."""
         return self.manager.metrics(step) or {}
 
     def find(self, which: str) -> int:
-        """The step that 'best', 'last' or a number means; a `UserError` where there is none."""
+        """The step that 'best', 'last' or a number means; a `UserError` if there is none."""
         steps = self.steps()
         if not steps:
             raise UserError(f'{self.folder}: expected checkpoints, found none; train first')
@@ -152,7 +151,9 @@ class Checkpoints:
             scored = {s: scores for s in steps if (scores := self.scores(s))}
             return best_step(scored, self.metric) if scored else steps[-1]
         if which.isdigit() and int(which) in self.damaged:
-            raise UserError(f'--checkpoint {which}: {self.damaged[int(which)]}; the whole ones are {steps}')
+            raise UserError(
+                f'--checkpoint {which}: {self.damaged[int(which)]}; the undamaged ones are {steps}'
+            )
         if not which.isdigit() or int(which) not in steps:
             raise UserError(f'--checkpoint: expected best, last or one of {steps}, got {which!r}')
         return int(which)
@@ -172,10 +173,10 @@ def committed(folder: pathlib.Path) -> list[int]:
 
 
 def read_config(workdir: pathlib.Path, *, builds: bool = True) -> options.ConfigDict | None:
-    """The config of the run in `workdir`: its config.json, else what its newest whole checkpoint carries.
+    """The config of the run in `workdir`: from config.json, else from its newest undamaged checkpoint.
 
-    None where there is neither. It is checked like any other config that comes in a file; not `builds` is for
-    those who do not build its model, which is then not looked up.
+    None if there is neither. It is checked like any other config in a file. With `builds=False`, for callers
+    that do not build its model, the model is not looked up.
     """
     stored = _stored_config(workdir)
     if stored is None:

@@ -1,4 +1,4 @@
-"""One run a workdir: a lock, which the system releases when the process ends, however it ends."""
+"""One run in a workdir: a lock, which the system releases when the process ends in any way."""
 
 import fcntl
 import os
@@ -9,15 +9,15 @@ import filelock
 from flaxnets.errors import UserError
 
 NAME = '.lock'
-# Seconds that a run waits for the lock: `held` has it for an instant.
+# Seconds that a run waits for the lock, which `in_use` acquires for a moment.
 PATIENCE = 1.0
 
 
-def held(workdir: pathlib.Path) -> bool:
+def in_use(workdir: pathlib.Path) -> bool:
     """Whether a run is writing to `workdir` now.
 
-    It asks for a shared lock, which others who ask may have too, and gives it back at once; a run that starts
-    just then waits for it.
+    It acquires a shared lock, which several processes may have at a time, and releases it at once; a run that
+    starts at this moment waits for it.
     """
     try:
         with (workdir / NAME).open('rb') as file:

@@ -7,8 +7,8 @@ import numpy as np
 from flaxnets.errors import UserError
 
 
-def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A mask [N] of about `fraction` of every class, drawn by `seed` alone.
+def stratified_mask(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """A mask [N] that is true for about `fraction` of the images of every class, drawn by `seed` alone.
 
     `RandomState` because NumPy guarantees its streams for ever: the split is the same on every machine.
     """
@@ -43,11 +43,11 @@ def of_classes(
 
 
 def stratified(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Sorted indices of `limit` images, every class with its share of them, as near as can be.
+    """Sorted indices of `limit` images, the classes in the proportions of the whole set, as far as possible.
 
-    Of each class the first images are taken. A class of size n offers its image number r with priority
-    r / n, the lowest first: so a larger limit adds images to those of a smaller one, and a limit of at
-    least the number of classes has one of each.
+    Of each class the first images are taken. Image number r of a class of size n has priority r / n, the
+    lowest first: so a larger limit adds images to those of a smaller one, and a limit of at least the
+    number of classes takes one of each.
     """
     rank, size = np.empty(len(labels)), np.empty(len(labels))
     for label in np.unique(labels):

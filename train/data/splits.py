@@ -11,7 +11,7 @@ from train.data.cache import cache_folder, decoded_once
 from train.data.decode import sides
 from train.data.imageset import ImageSet
 from train.data.locate import find
-from train.data.selection import held_out, of_classes, stratified
+from train.data.selection import of_classes, stratified, stratified_mask
 from train.data.sources.records import Source
 
 SPLITS = ('train', 'validation', 'test')
@@ -23,11 +23,11 @@ def load(data: Any, split: str, *, seed: int = 0) -> ImageSet:
 
     'validation' is the stratified share `data.validation` of the training images, drawn by `seed`; with 0
     it is the set's own validation split. A set without a test split is tested on its own validation
-    split, else on a stratified fifth of its training images that nothing configures. Labels count
-    through `data.classes` in the order given there. `data.limit`, for test images `data.test_limit` where
-    it is set, keeps so many images, each class in proportion, the same whatever the seed.
+    split, else on a stratified fifth of its training images, which no option changes. Labels follow
+    the order of `data.classes`. `data.limit`, for test images `data.test_limit` if it is set, is the largest
+    number of images, each class in proportion, the same for every seed.
 
-    Raises UserError where the data are nowhere, and for training images of a single class.
+    Raises UserError if the data are not found, and for training images of a single class.
     """
     return load_splits(data, [split], seed=seed)[split]
 
@@ -73,7 +73,7 @@ def _stored(has: tuple[str, ...], data: Any, split: str) -> str:
         return 'train' if 'train' in training else training[0]
     if split == 'validation' and not ('validation' in has and _own_test(has) == 'test'):
         raise UserError(
-            f'{data.name} has no validation split of its own; hold one out with --config.data.validation=0.1'
+            f'{data.name} has no validation split of its own; make one with --config.data.validation=0.1'
         )
     return 'validation' if split == 'validation' else str(_own_test(has))
 
@@ -111,9 +111,9 @@ def _chosen(images: ImageSet, has: tuple[str, ...], data: Any, split: str, seed:
     indices = np.arange(len(labels))
     if _is_part_of_train(has, data, split):
         if _own_test(has) is None:
-            indices = np.flatnonzero(held_out(labels, TEST_FRACTION, 0) == (split == 'test'))
+            indices = np.flatnonzero(stratified_mask(labels, TEST_FRACTION, 0) == (split == 'test'))
         if data.validation and split != 'test':
-            mask = held_out(labels[indices], data.validation, seed)
+            mask = stratified_mask(labels[indices], data.validation, seed)
             indices = indices[mask == (split == 'validation')]
     labels = labels[indices]
     if data.classes:

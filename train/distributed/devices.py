@@ -196,7 +196,7 @@ class Devices:
         )
         if processes.count() == 1:
             return mapped
-        # pmap returns what this process holds; everything else here speaks of all processes' arrays.
+        # pmap returns this process's part of the arrays; all other functions return global arrays.
         return lambda *args: multihost_utils.host_local_array_to_global_array(mapped(*args), self.mesh, WHOLE)
 
     def _stacked(self, rows: np.ndarray, devices: int, axis: int) -> np.ndarray:

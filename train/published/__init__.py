@@ -12,7 +12,7 @@ CURVES = ('train_loss', 'test_loss', 'train_accuracy', 'test_accuracy')
 
 @functools.cache
 def document(file: str) -> dict[str, Any]:
-    """What `FILE.json` holds: source, recipe, runs."""
+    """The content of `FILE.json`: source, recipe, runs."""
     return json.loads((FOLDER / f'{file}.json').read_text())
 
 
@@ -31,7 +31,7 @@ def find(file: str, **facts: Any) -> dict[str, Any]:
 def figures(run: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
     """A run's figures as `records` names ours: accuracies in percent, times in seconds.
 
-    The accuracies of document 004 may be words, which `interval` reads. `curve` holds [epoch, value] pairs.
+    The accuracies of document 004 may be words, which `interval` reads. `curve` has [epoch, value] pairs.
     """
     curve = {key: _points(run, key) for key in CURVES}
     found: dict[str, Any] = {key: points[-1][1] for key, points in curve.items() if points}

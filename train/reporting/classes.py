@@ -15,7 +15,7 @@ def table(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> lis
     """Per class: images, predictions, recall (its accuracy), precision and F1, these from 0 to 1.
 
     None where nothing is divided: a class without images has no recall, one never predicted no precision.
-    `confusion` is [true class, predicted class]; a column beyond the classes holds answers that are none.
+    `confusion` is [true class, predicted class]; one more column counts predictions that are no class.
     """
     counts = np.asarray(confusion, np.int64)
     correct, true = np.diag(counts), counts.sum(1)

@@ -35,19 +35,19 @@ class Run:
     summary: dict[str, Any]
 
     @property
-    def held_out(self) -> str:
+    def eval_split(self) -> str:
         """The split that was scored after each epoch."""
         return 'validation' if 'validation_accuracy' in self.history[-1] else 'test'
 
     def scores(self) -> dict[str, float]:
         """Best and final accuracy (percent), final loss, seconds an epoch, images a second."""
-        accuracy = f'{self.held_out}_accuracy'
+        accuracy = f'{self.eval_split}_accuracy'
         last = self.history[-1]
-        best = best_row(self.history, self.held_out, self.options['checkpoint.metric'])
+        best = best_row(self.history, self.eval_split, self.options['checkpoint.metric'])
         return {
             'best': best[accuracy],
             'final': self.summary.get('test_accuracy', last[accuracy]),
-            'loss': self.summary.get('test_loss', last[f'{self.held_out}_loss']),
+            'loss': self.summary.get('test_loss', last[f'{self.eval_split}_loss']),
             'seconds': statistics.median(row['seconds'] for row in self.history),
             'speed': statistics.median(row['images_per_second'] for row in self.history),
         }
@@ -71,12 +71,12 @@ def write(workdirs: Sequence[pathlib.Path], folder: pathlib.Path) -> pathlib.Pat
     runs = [dataclasses.replace(run, name=name) for run, name in zip(runs, names, strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
     groups = by_seed(runs)
-    held_out = runs[0].held_out
+    eval_split = runs[0].eval_split
     section = Section('Curves')
     histories = {name: [run.history for run in group] for name, group in groups.items()}
     for key, title, label in (
-        (f'{held_out}_accuracy', f'{held_out.capitalize()} accuracy', 'accuracy (%)'),
-        (f'{held_out}_loss', f'{held_out.capitalize()} loss', 'cross entropy (nats)'),
+        (f'{eval_split}_accuracy', f'{eval_split.capitalize()} accuracy', 'accuracy (%)'),
+        (f'{eval_split}_loss', f'{eval_split.capitalize()} loss', 'cross entropy (nats)'),
         ('train_loss', 'Train loss', 'cross entropy (nats)'),
         ('train_accuracy', 'Train accuracy', 'accuracy (%)'),
     ):
@@ -116,7 +116,7 @@ def table(runs: Sequence[Run]) -> str:
                 number(scores['speed'], ',.0f'),
             ]
         )
-    return page.table(COLUMNS, rows, title='Held-out accuracy and loss', wide=True)
+    return page.table(COLUMNS, rows, title=f'{runs[0].eval_split.capitalize()} accuracy and loss', wide=True)
 
 
 def seed_table(groups: dict[str, list[Run]]) -> str:

@@ -129,17 +129,17 @@ class Reporter:
         if self.quiet:
             return
         self.logs.epoch(row)
-        held_out = held_out_of(row)
+        eval_split = eval_split_of(row)
         parts = [
             f'epoch {row["epoch"]:>{len(str(epochs))}}/{epochs}',
             f'train loss {spread(row, "train_loss", 4)}',
-            f'{held_out} accuracy {spread(row, f"{held_out}_accuracy", 2)}%',
+            f'{eval_split} accuracy {spread(row, f"{eval_split}_accuracy", 2)}%',
             f'{row["images_per_second"]:,.0f} images/s',
         ]
         if (left := self._left(row['step'])) is not None:
             parts.append(f'{duration(left)} left')
-        if f'ema_{held_out}_accuracy' in row:
-            parts.insert(3, f'averaged {row[f"ema_{held_out}_accuracy"]:.2f}%')
+        if f'ema_{eval_split}_accuracy' in row:
+            parts.insert(3, f'averaged {row[f"ema_{eval_split}_accuracy"]:.2f}%')
         if self._best_row() is row:
             parts.append('best')
         if self.display is not None:
@@ -170,16 +170,16 @@ class Reporter:
 
     def _best_row(self) -> dict[str, Any] | None:
         rows = self.logs.rows
-        return best_row(rows, held_out_of(rows[-1]), self.config.checkpoint.metric) if rows else None
+        return best_row(rows, eval_split_of(rows[-1]), self.config.checkpoint.metric) if rows else None
 
     def _best(self) -> str:
         """The best epoch so far, in words."""
         if (row := self._best_row()) is None:
             return ''
-        return f'best {row[f"{held_out_of(row)}_accuracy"]:.2f}% in epoch {row["epoch"]}'
+        return f'best {row[f"{eval_split_of(row)}_accuracy"]:.2f}% in epoch {row["epoch"]}'
 
 
-def held_out_of(row: dict[str, Any]) -> str:
+def eval_split_of(row: dict[str, Any]) -> str:
     """The split that an epoch's row has scores of."""
     return 'validation' if 'validation_accuracy' in row else 'test'
 

@@ -22,7 +22,7 @@ SETS = {
 
 @styled
 def learning_curve(rows: Rows, score: str, *, published: Mapping[str, Any] | None = None) -> Any:
-    """Train and held-out 'loss' or 'accuracy' by epoch, final values in the legend.
+    """Train, validation and test 'loss' or 'accuracy' by epoch, final values in the legend.
 
     `published` are figures as `train.published.figures` gives them, drawn dotted: a curve, or a level where
     only the last value is known.

@@ -36,7 +36,7 @@ class Logs:
             self.curves.append(WandbRun(self.settings.wandb, self.workdir, step, config))
 
     def history(self, rows: list[dict[str, Any]]) -> None:
-        """Makes the files of metrics hold these epochs alone."""
+        """Rewrites the files of metrics with these epochs alone."""
         self.rows = list(rows)
         write_text(self.workdir / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
         self._write_csv()

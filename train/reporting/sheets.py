@@ -64,7 +64,7 @@ def as_figure(tiles: Sequence[Tile | None], columns: int = 4) -> Any:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """A PNG of the image [H, W, 1 or 3] uint8 as a URL that holds it."""
+    """The image [H, W, 1 or 3] uint8 as a PNG inside a data URL."""
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     if max(picture.size) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST))

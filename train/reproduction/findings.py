@@ -45,7 +45,7 @@ class Runs:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A statement of a document, and what decides it: (holds, figures)."""
+    """A statement of a document, and what decides it: (confirmed, figures)."""
 
     statement: str
     document: str
@@ -54,10 +54,10 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A finding with its answer; `holds` is None where records are missing, and `figures` names those."""
+    """A finding with its answer; `confirmed` is None where records are missing, and `figures` names those."""
 
     finding: Finding
-    holds: bool | None
+    confirmed: bool | None
     figures: str
 
 
@@ -68,9 +68,9 @@ def decide(findings: Iterable[Finding], records: Iterable[Record]) -> list[Resul
     for finding in findings:
         runs = Runs(records)
         try:
-            holds, figures = finding.check(runs)
+            confirmed, figures = finding.check(runs)
             seeds = f'{runs.fewest} seed' + 's' * (runs.fewest != 1)
-            results.append(Result(finding, holds, f'{figures} ({seeds})'))
+            results.append(Result(finding, confirmed, f'{figures} ({seeds})'))
         except Missing as missing:
             results.append(Result(finding, None, f'needs {missing}'))
     return results

@@ -86,12 +86,12 @@ def readme(text: str, records: list[Record]) -> str:
 
 
 def _findings(records: list[Record]) -> str:
-    word = {True: 'holds', False: 'does not hold', None: 'not run yet'}
+    word = {True: 'confirmed', False: 'not confirmed', None: 'not run yet'}
     lines = ['| statement | document | here | figures |', '|---|---|---|---|']
     for result in findings.decide(FINDINGS, records):
         finding = result.finding
         lines.append(
-            f'| {finding.statement} | {finding.document} | {word[result.holds]} | {result.figures} |'
+            f'| {finding.statement} | {finding.document} | {word[result.confirmed]} | {result.figures} |'
         )
     return '\n'.join(lines)
 

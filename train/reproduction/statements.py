@@ -1,7 +1,7 @@
 """What the documents conclude, each statement with the check that decides it.
 
-A check returns whether the statement holds here and the figures that say so; it raises `Missing` where a
-record it needs is not there yet.
+A check returns whether our records confirm the statement, with the figures; it raises `Missing` if
+a record that it needs does not exist yet.
 """
 
 from collections.abc import Callable, Mapping
@@ -153,19 +153,23 @@ FINDINGS = (
     Finding('Without batch normalisation, 6 blocks and more stay near chance', '001', _chance),
     Finding('Without it, 2 blocks learn best', '001', _two_blocks),
     Finding('Without it, 4 blocks leave chance only after about 20 epochs', '001', _four_blocks),
-    Finding('Batch normalisation rescues 10 blocks', '001', _batch_norm),
-    Finding('Learned positions beat the cosine table', '003', _learned_better),
+    Finding('With batch normalisation, 10 blocks train', '001', _batch_norm),
+    Finding('Learned positions are better than the cosine table', '003', _learned_better),
     Finding('The ViTs with learned positions, which have fewer blocks, train faster', '003', _learned_faster),
-    Finding('With the cosine table, ReLU wins', '003', _activation('cosine', 'relu')),
-    Finding('With learned positions, GELU wins', '003', _activation('learned', 'gelu')),
-    Finding('Attention alone trails the CNN', '000', _attention),
-    Finding('Branching attention leads at 2 and 8 layers (best epoch)', '000', _branching),
+    Finding('With the cosine table, ReLU is best', '003', _activation('cosine', 'relu')),
+    Finding('With learned positions, GELU is best', '003', _activation('learned', 'gelu')),
+    Finding('Attention alone is worse than the CNN', '000', _attention),
+    Finding('Branching attention is best at 2 and 8 layers (best epoch)', '000', _branching),
     Finding('Pooling before ReLU equals ReLU before pooling, to the bit', '004', _pool_first),
     Finding('Tanh needs more epochs to 98% than ReLU', '004', _tanh),
     Finding(
-        'Adam reaches 99% within 10 epochs, then over-fits: test loss rises, accuracy holds', '004', _adam
+        'Adam reaches 99% within 10 epochs, then over-fits: test loss rises, accuracy stays', '004', _adam
     ),
-    Finding('Residuals let the deep MNIST net train; the plain one (its oversight) fails', '004', _residual),
+    Finding(
+        'With residuals the deep MNIST net trains; the plain one (with the oversight) does not',
+        '004',
+        _residual,
+    ),
     Finding('Batch normalisation with residuals (6a) is the best of the ten', '004', _best_of_ten),
     Finding('Pruning the profiled CNN saves time at equal accuracy', '003', _pruned('profiled_cnn', True)),
     Finding('Pruning VGG16 saves time and costs points', '003', _pruned('vgg16', False)),

@@ -64,12 +64,12 @@ def pictures(root: pathlib.Path) -> list[tuple[str, int]]:
 
 
 def as_item(item: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """Of an item that holds its pixels."""
+    """The image and label of an item with its pixels."""
     return np.require(item['image'], requirements='W'), int(item['label'])  # a copy of what TFDS decodes
 
 
 def from_file(item: tuple[str, int]) -> tuple[np.ndarray, int]:
-    """Of an item that names its file."""
+    """The image and label of an item that names its file."""
     with Image.open(item[0]) as picture:
         pixels = np.array(picture if picture.mode == 'L' else picture.convert('RGB'))
     return pixels if pixels.ndim == 3 else pixels[..., None], item[1]

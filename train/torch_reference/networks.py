@@ -1,9 +1,9 @@
 """The documents' networks in `torch.nn`, under the published key names.
 
 Twins of `flaxnets.create_model`: `create(name, **options)` takes the same names and options, and a
-twin's state dict is what a user of the published code has, dead weights included. Written from the
-specification and held to `tests/golden`, so that the tests can compare `flaxnets` with running PyTorch
-code and the benchmark can race it. Nothing else imports this file.
+twin's state dict is what a user of the published code has, with the weights that it never uses. Written from
+the specification and checked with `tests/golden`, so that tests and benchmarks can compare `flaxnets` with
+PyTorch code that runs. Nothing else imports this file.
 
 Images are NCHW, logits [B, num_classes].
 """

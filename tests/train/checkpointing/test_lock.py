@@ -12,16 +12,16 @@ from train.checkpointing import lock
 
 def test_looking_refuses_no_run(tmp_path):
     """Neither a run that starts just then nor another one that looks."""
-    assert not lock.held(tmp_path)
+    assert not lock.in_use(tmp_path)
     with lock.WorkdirLock(tmp_path):
-        assert lock.held(tmp_path)
-    assert not lock.held(tmp_path)
+        assert lock.in_use(tmp_path)
+    assert not lock.in_use(tmp_path)
     with (tmp_path / lock.NAME).open('rb') as file:
-        fcntl.flock(file, fcntl.LOCK_SH)  # as `held` does, but for long
-        assert not lock.held(tmp_path)
+        fcntl.flock(file, fcntl.LOCK_SH)  # as `in_use` does, but for long
+        assert not lock.in_use(tmp_path)
         threading.Timer(0.2, fcntl.flock, (file, fcntl.LOCK_UN)).start()
         with lock.WorkdirLock(tmp_path):
-            assert lock.held(tmp_path)
+            assert lock.in_use(tmp_path)
 
 
 def test_many_look_while_runs_start_and_end(tmp_path):
@@ -29,15 +29,15 @@ def test_many_look_while_runs_start_and_end(tmp_path):
 
     def look():
         while not ended.is_set():
-            lock.held(tmp_path)
+            lock.in_use(tmp_path)
 
     threads = [threading.Thread(target=look) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(20):
-            with lock.WorkdirLock(tmp_path) as held:
-                held.check()
+            with lock.WorkdirLock(tmp_path) as locked:
+                locked.check()
     finally:
         ended.set()
         for thread in threads:

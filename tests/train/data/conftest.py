@@ -23,7 +23,7 @@ def mnist():
 
 @pytest.fixture(scope='session')
 def cifar_places(cifar, tmp_path_factory):
-    """{source: root}: the same images as TFDS, TFRecord, torchvision and a folder of PNGs hold them."""
+    """{source: root}: the same images as TFDS, TFRecord, torchvision's files and a folder of PNGs."""
     root = tmp_path_factory.mktemp('cifar')
     folder = tiny_sets.write_tfds(cifar, 'cifar10', root / 'tfds')
     tiny_sets.as_tfrecord(folder, root / 'tfrecord' / 'cifar10' / folder.name)

@@ -19,7 +19,7 @@ from train.data.imageset import ImageSet
 
 @pytest.fixture
 def part():
-    """Two classes of the digits, without the images held out for validation."""
+    """Two classes of the digits, without the validation images."""
     return data.load(config(classes=(5, 3), validation=0.2), 'train')
 
 

@@ -19,7 +19,7 @@ PLACES = ('tfds', 'tfrecord', 'torch', 'folder')
 
 @pytest.mark.parametrize('split', ['train', 'test'])
 @pytest.mark.parametrize('place', PLACES)
-def test_every_place_holds_the_same_images(place, split, cifar, cifar_places):
+def test_every_place_has_the_same_images(place, split, cifar, cifar_places):
     images = data.load(config(name='cifar10', data_dir=cifar_places[place]), split)
     assert (images.name, images.split, images.class_names) == ('cifar10', split, CIFAR10)
     assert images.images.dtype == np.uint8
@@ -187,7 +187,7 @@ def test_validation_is_a_stratified_part_of_the_training_images(cifar, cifar_pla
     assert as_set(test.images, test.labels) == as_set(*cifar['test'])
     assert load('validation').fingerprint == validation.fingerprint
     assert load('validation', seed=1).fingerprint != validation.fingerprint
-    # the same images are held out of a class subset
+    # the validation images of a class subset are among these
     subset = load('validation', classes=('dog',))
     assert as_set(subset.images, subset.labels + 5) == [
         x for x in as_set(*validation_of(validation)) if x[1] == 5
@@ -217,7 +217,7 @@ def test_own_validation_split(cifar, tmp_path):
     tiny_sets.write_folder(splits, tmp_path / 'without', CIFAR10)
     without = config(name='without', data_dir=tmp_path)
     assert len(data.load(without, 'test')) == 20  # no test split: tested on the validation split
-    with pytest.raises(UserError, match='hold one out'):
+    with pytest.raises(UserError, match='make one with'):
         data.load(without, 'validation')
     tiny_sets.write_folder(splits | {'test': cifar['train']}, tmp_path / 'with', CIFAR10)
     assert len(data.load(config(name='with', data_dir=tmp_path), 'validation')) == 20

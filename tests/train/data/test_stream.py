@@ -37,7 +37,7 @@ class Small(nnx.Module):
 
 
 def augmented(tmp_path, placement, **changes):
-    """200 images in batches of 64, cropped and flipped: the last batch of an epoch holds 8."""
+    """200 images in batches of 64, cropped and flipped: the last batch of an epoch has 8."""
     config = runs.digits(tmp_path, data__placement=placement, data__workers=2, **changes)
     config.data.augment.crop = 2
     config.data.augment.flip = True

@@ -88,7 +88,7 @@ def as_tfrecord(folder, target):
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes as Python 2 wrote str, which is how CIFAR's files hold them."""
+    """Writes bytes as Python 2 wrote str, as in CIFAR's files."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 
@@ -165,6 +165,6 @@ def write_folder(data, root, names, splits=True):
 
 
 def rename_set(folder, name):
-    """Make a TFDS directory say that it holds another set."""
+    """Make a TFDS directory say that it is another set."""
     file = folder / 'dataset_info.json'
     file.write_text(json.dumps(json.loads(file.read_text()) | {'name': name}))

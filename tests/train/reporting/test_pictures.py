@@ -87,7 +87,7 @@ def test_examples_are_chosen_as_they_say():
     assert tile.kind == 'wrong'
 
 
-def test_a_sheet_escapes_names_and_holds_its_images():
+def test_a_sheet_escapes_names_and_contains_its_images():
     html = sheets.as_html([sheets.Tile(np.zeros((2, 2, 1), np.uint8), ('<b>',), 'wrong', 'image "1"')])
     assert '<b>' not in html
     assert 'src="data:image/png;base64,' in html

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.data.selection import held_out
+from train.data.selection import stratified_mask
 from train.data.sources.records import Records
 
 TEST_FRACTION = 0.2
@@ -28,6 +28,6 @@ class EmbeddedDigits:
 
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-        chosen = held_out(digits.target, TEST_FRACTION, SPLIT_SEED) == (split == 'test')
+        chosen = stratified_mask(digits.target, TEST_FRACTION, SPLIT_SEED) == (split == 'test')
         items = zip(images[chosen], map(int, digits.target[chosen]), strict=True)
         return Records(int(chosen.sum()), items, tuple('0123456789'), 'the embedded digits')

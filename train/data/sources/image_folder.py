@@ -133,7 +133,7 @@ def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
             )
         if split:
             found[split] = path
-    # Without a training folder, one that holds images itself is a class that happens to have such a name.
+    # Without a training folder, a folder with images in it is a class with the name of a split by chance.
     if 'train' not in found and not all(_subfolders(path) for path in found.values()):
         found = {}
     return {split: found[split] for split in SPLITS if split in found} or {'train': folder}

@@ -1,4 +1,4 @@
-"""Class names of the sets everybody has, for files that do not hold them."""
+"""Class names of the well-known sets, for files without them."""
 
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 DIGITS = tuple('0123456789')

@@ -57,7 +57,7 @@ class TfdsDirectory(SetFolder):
         return Records(info.splits[split].num_examples, items, names, str(self.folder))
 
     def _keys(self) -> tuple[str, str]:
-        """The features that hold the image and its class."""
+        """The names of the features with the image and its class."""
         import tensorflow_datasets as tfds
 
         info = self._builder.info
