@@ -85,7 +85,8 @@ class Progress:
         seconds, made = time.monotonic() - self.since, done - self.first
         of = f'{done:,}/{total:,}' if total else f'{done:,}' if done else ''
         left = f'{duration(seconds / made * (total - done))} left' if made and total else ''
-        return [text for text in (f'{of} {unit}'.strip() if of else '', left or duration(seconds)) if text]
+        taken = duration(seconds) if seconds >= 1 else ''
+        return [text for text in (f'{of} {unit}'.strip() if of else '', left or taken) if text]
 
 
 @contextlib.contextmanager

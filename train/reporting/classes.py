@@ -70,7 +70,10 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[s
     if numbers:
         for (row, column), count in np.ndenumerate(counts):
             cell(axes, row, column, count, rates[row, column])
-        axes.set_xticks(range(len(columns)), columns, rotation=40, ha='right', rotation_mode='anchor')
+        turn = (
+            {'rotation': 40, 'ha': 'right', 'rotation_mode': 'anchor'} if max(map(len, columns)) > 3 else {}
+        )
+        axes.set_xticks(range(len(columns)), columns, **turn)
         axes.set_yticks(range(len(class_names)), class_names)
         axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(counts) - 0.5, -0.5), aspect='equal')
     else:

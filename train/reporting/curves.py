@@ -52,11 +52,12 @@ def points_of(published: Mapping[str, Any], key: str, rows: Rows) -> Sequence[tu
 
 
 @styled
-def by_epoch(rows: Rows, key: str, label: str, colour: str = 'blue') -> Any:
+def by_epoch(rows: Rows, key: str, label: str, unit: str = '', *, colour: str = 'blue') -> Any:
     """One key of the rows by epoch, from 0 up; `label` is the axis', unit included."""
     drawn, axes = figure(height=2.6)
     points = [(row['epoch'], row[key]) for row in rows if key in row]
-    line(axes, points, f'{plain(points[-1][1])} in the last epoch', color=LIGHT[colour])
+    last = f'{plain(points[-1][1])} {unit}'.strip()
+    line(axes, points, f'{last} in the last epoch', color=LIGHT[colour])
     axes.set(xlabel='epoch', ylabel=label)
     axes.yaxis.set_major_formatter(lambda value, _: plain(value))
     axes.set_ylim(bottom=0)
@@ -70,6 +71,7 @@ def overlay(groups: Mapping[str, Sequence[Rows]], key: str, label: str) -> Any:
     band of one standard deviation around it."""
     drawn, axes = figure(width=6.4, height=3.4 + 0.17 * len(groups))
     longest: Rows = ()
+    form = '.2f' if key.endswith('accuracy') else '.4f'
     for number, (name, runs) in enumerate(groups.items()):
         values = [[row[key] for row in rows if key in row] for rows in runs]
         epochs = range(1, 1 + min(map(len, values)))
@@ -77,9 +79,9 @@ def overlay(groups: Mapping[str, Sequence[Rows]], key: str, label: str) -> Any:
             continue
         stacked = np.array([run[: len(epochs)] for run in values])
         mean, colour = stacked.mean(0), LIGHT[SERIES[number % len(SERIES)]]
-        dashes = DASHES[number // len(SERIES) % len(DASHES)]
+        dashes = DASHES[(number + number // len(SERIES)) % len(DASHES)]
         points = list(zip(epochs, mean, strict=True))
-        line(axes, points, f'{name}: {mean[-1]:.4g}', color=colour, linestyle=dashes)
+        line(axes, points, f'{name}: {mean[-1]:{form}}', color=colour, linestyle=dashes)
         if len(runs) > 1:
             deviation = stacked.std(0, ddof=1)
             axes.fill_between(

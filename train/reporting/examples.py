@@ -50,11 +50,11 @@ def answered(
     probabilities: Float[np.ndarray, ' classes'],
     class_names: Sequence[str],
 ) -> Tile:
-    """Image number `index` with its true and its predicted label and the probabilities of both."""
+    """Image number `index` with its predicted and its true label and the probabilities of both."""
     predicted = int(probabilities.argmax())
     name = class_names[predicted] if predicted < len(class_names) else f'output {predicted}'
-    shares = [f'{100 * probabilities[number]:.1f}%' for number in (predicted, label)]
+    answer, truth = (f'{100 * probabilities[number]:.1f}%' for number in (predicted, label))
     if predicted == label:
-        return Tile(image, (f'{name}: {shares[0]}', 'correct'), 'correct', f'image {index}')
-    lines = (f'predicted {name}: {shares[0]}', f'true {class_names[label]}: {shares[1]}')
+        return Tile(image, (f'{name} {answer}', 'correct'), 'correct', f'image {index}')
+    lines = (f'{name} {answer}', f'true: {class_names[label]} {truth}')
     return Tile(image, lines, 'wrong', f'image {index}')

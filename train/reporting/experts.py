@@ -32,7 +32,7 @@ def by_class(
 
 @styled
 def draw(means: Float[np.ndarray, 'blocks classes experts'], class_names: Sequence[str]) -> Any:
-    """For each block a map of classes by experts; all share one scale."""
+    """For each block a map of classes by experts; one scale from the smallest weight to the largest."""
     blocks, classes, experts = means.shape
     columns = min(4, blocks)
     rows = -(-blocks // columns)
@@ -50,7 +50,7 @@ def draw(means: Float[np.ndarray, 'blocks classes experts'], class_names: Sequen
         shown = place.imshow(
             100 * means[number],
             cmap='cividis',
-            vmin=0,
+            vmin=100 * np.nanmin(means),
             vmax=100 * np.nanmax(means),
             aspect='auto',
             interpolation='nearest',

@@ -56,7 +56,7 @@ def draw(
 
 
 def one(axes: Any, image: np.ndarray, neighbours: Int[np.ndarray, 'tokens neighbours'], grid: Any) -> None:
-    """The image in grey, and each query's neighbours: a filled square the query, outlined ones its choice."""
+    """The image, paled, and each query's neighbours: a filled square the query, outlined ones its choice."""
     from matplotlib.collections import LineCollection, PatchCollection
     from matplotlib.patches import Rectangle
 
@@ -84,6 +84,7 @@ def one(axes: Any, image: np.ndarray, neighbours: Int[np.ndarray, 'tokens neighb
         axes.add_collection(LineCollection(lines, colors=LIGHT[colour], linewidths=0.7, alpha=0.8, zorder=2))
     axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 def centre(corner: tuple[float, float], across: float, down: float) -> tuple[float, float]:

@@ -25,24 +25,25 @@ Drawing = Callable[[Results], Iterator[Picture]]
 def learning_curves(run: Results) -> Iterator[Picture]:
     """Loss and accuracy by epoch."""
     theirs = published(run.config)
-    beside = ' Dotted: the published run, as far as it is known.' if theirs else ''
     for score, text in (('loss', 'Cross entropy'), ('accuracy', 'Share of images classified correctly')):
         drawn = curves.learning_curve(run.history, score, published=theirs)
+        known = any(curves.points_of(theirs or {}, f'{key}_{score}', run.history) for key in curves.SETS)
+        beside = ' Dotted: the published run, as far as it is known.' if known else ''
         caption = f'{text} after each epoch; train: the mean over the epoch’s batches.{beside}'
         yield Picture(score, score.capitalize(), caption, drawn)
 
 
 def learning_rate(run: Results) -> Iterator[Picture]:
     """The learning rate by epoch."""
-    drawn = curves.by_epoch(run.history, 'learning_rate', 'learning rate', 'green')
+    drawn = curves.by_epoch(run.history, 'learning_rate', 'learning rate', colour='green')
     yield Picture('learning_rate', 'Learning rate', f'Schedule: {run.config.schedule.name}.', drawn)
 
 
 def time(run: Results) -> Iterator[Picture]:
     """Seconds and images per second by epoch."""
-    drawn = curves.by_epoch(run.history, 'seconds', 'training time (s)')
+    drawn = curves.by_epoch(run.history, 'seconds', 'training time (s)', 's')
     yield Picture('seconds', 'Time per epoch', 'Training only; the first epoch compiles.', drawn)
-    drawn = curves.by_epoch(run.history, 'images_per_second', 'images/s')
+    drawn = curves.by_epoch(run.history, 'images_per_second', 'images/s', 'images/s')
     yield Picture('images_per_second', 'Speed', 'Training images per second.', drawn)
 
 
@@ -61,20 +62,25 @@ def mistakes(run: Results) -> Iterator[Picture]:
     indices = examples.confident_mistakes(run.images.labels, run.probabilities)
     if indices:
         tiles = [answered(run, index) for index in indices]
-        caption = 'The wrong predictions with the highest probabilities.'
+        caption = (
+            'The wrong predictions with the highest probabilities; below each the true class and its own.'
+        )
         yield sheet('mistakes', 'Most confident mistakes', caption, tiles)
 
 
 def predicted_classes(run: Results) -> Iterator[Picture]:
     """Two misclassified and two correct images for each predicted class."""
     found = examples.per_predicted_class(run.images.labels, run.probabilities)
-    rows = [[answered(run, index) for index in wrong + correct] for wrong, correct in found.values()]
-    rows = [row for row in rows if row][:CLASSES]
+    rows = [
+        [tile for indices in pair for tile in [*(answered(run, index) for index in indices), None, None][:2]]
+        for pair in found.values()
+        if any(pair)
+    ][:CLASSES]
     html = f'<div class="class-rows">{"".join(map(sheets.as_html, rows))}</div>'
-    drawn = sheets.as_figure([tile for row in rows for tile in [*row, None, None, None, None][:4]], 4)
+    drawn = sheets.as_figure([tile for row in rows for tile in row], 4)
     caption = (
         'For each predicted class, the first two images misclassified as it (dashed orange) and the first '
-        'two that are of it (blue), with the probabilities of the predicted and of the true class.'
+        'two that are of it (blue), with its probability; below a mistake, the true class and its own.'
     )
     yield Picture(
         'predicted_classes', 'Two mistakes and two hits per predicted class', caption, drawn, html, wide=True
@@ -147,7 +153,8 @@ def expert_weights(run: Results) -> Iterator[Picture]:
     if found is not None:
         means = experts.by_class(found, run.images.labels[indices], len(run.class_names))
         caption = (
-            f'Mean weight that each block’s gate gives its experts, by true class ({len(indices)} images).'
+            f'Mean weight that each block’s gate gives its experts, by true class ({len(indices)} images); '
+            'the colours span the smallest to the largest.'
         )
         yield Picture('experts', 'Experts by class', caption, experts.draw(means, run.class_names), wide=True)
 

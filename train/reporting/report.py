@@ -66,7 +66,7 @@ def result(run: Results) -> Section:
     if 'top5_accuracy' in summary:
         figures['top-5 accuracy'] = f'{summary["top5_accuracy"]:.2f}%'
     if 'best_test_accuracy' in summary:
-        figures['best test accuracy'] = f'{summary["best_test_accuracy"]:.2f}%, epoch {summary["best_epoch"]}'
+        figures[f'best, epoch {summary["best_epoch"]}'] = f'{summary["best_test_accuracy"]:.2f}%'
     figures['macro F1'] = f'{spread(summary, "macro_f1", 2)}%'
     figures[f'{split} loss'] = spread(summary, 'loss', 4)
     figures['parameters'] = f'{flaxnets.count_parameters(run.model):,}'

@@ -27,10 +27,13 @@ class Tile:
     title: str = ''
 
 
-def as_html(tiles: Sequence[Tile]) -> str:
-    """The tiles side by side; as many in a row as there is room for."""
+def as_html(tiles: Sequence[Tile | None]) -> str:
+    """The tiles side by side; as many in a row as there is room for. None leaves a place empty."""
     parts = []
     for tile in tiles:
+        if tile is None:
+            parts.append('<span></span>')
+            continue
         words = '<br>'.join(html.escape(line) for line in tile.lines)
         alternative = html.escape(', '.join([*filter(None, [tile.title]), *tile.lines]), quote=True)
         parts.append(

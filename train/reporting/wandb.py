@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaxnets.errors import UserError
-from flaxnets.interop.atomic import write_text
+from flaxnets.interop.atomic import write_json, write_text
+from train.workdir import read_json
 
 # What stands before the names of curves: after some steps, after an epoch.
 GROUPS = ('step', 'epoch')
@@ -46,7 +47,12 @@ class WandbRun:
             ) from error
         # Each group of curves has an axis of its own, which also tells what was sent before a resume:
         # wandb's own steps only go up, and would leave out the epoch that ends at the last step sent.
-        self.sent = {group: self.run.summary.get(f'{group}/at', -1) for group in GROUPS}
+        # Offline wandb knows nothing of earlier processes, and counts its steps anew; so we note both.
+        self.file = workdir / 'wandb_sent.json'
+        noted = read_json(self.file)
+        before = noted if self.run.offline else self.run.summary
+        self.sent = {group: before.get(f'{group}/at', -1) for group in GROUPS}
+        self.points = noted.get('points', 0)
         for group in GROUPS:
             self.run.define_metric(f'{group}/*', step_metric=f'{group}/at')
 
@@ -54,8 +60,10 @@ class WandbRun:
         """A point of each curve, all of one of `GROUPS`, unless it was sent before."""
         group = next(iter(values)).partition('/')[0]
         if step > self.sent[group]:
-            self.run.log(values | {f'{group}/at': step})
-            self.sent[group] = step
+            self.run.log(values | {f'{group}/at': step}, step=self.points if self.run.offline else None)
+            self.sent[group], self.points = step, self.points + 1
+            ends = {f'{each}/at': at for each, at in self.sent.items()}
+            write_json(self.file, ends | {'points': self.points})
 
     def close(self) -> None:
         """Sends what is left."""

@@ -12,9 +12,9 @@ from sklearn import metrics as sk
 
 import train
 from flaxnets.errors import UserError
-from train import loop, metrics, step, summary
+from train import metrics, step, summary
 from train.checkpointing.best import out_of_patience
-from train.runtime.signals import Stop, Stopped
+from train.checkpointing.checkpoints import Checkpoints
 
 
 def test_the_csv_has_what_the_json_lines_have(tmp_path):
@@ -27,11 +27,11 @@ def test_the_csv_has_what_the_json_lines_have(tmp_path):
 
 
 class Wandb(types.ModuleType):
-    """What of the package is used; keeps what it is sent, as their server does."""
+    """What of the package is used; keeps what it is sent, as their server does, and offline their files."""
 
-    def __init__(self):
+    def __init__(self, offline):
         super().__init__('wandb')
-        self.sent, self.ids = [], []
+        self.sent, self.steps, self.ids, self.offline = [], [], [], offline
 
     def init(self, *, id, **settings):
         assert settings['resume'] == 'allow'
@@ -40,39 +40,43 @@ class Wandb(types.ModuleType):
 
     @property
     def summary(self):
-        return {key: value for values in self.sent for key, value in values.items()}
+        return {} if self.offline else {key: value for values in self.sent for key, value in values.items()}
 
     def define_metric(self, name, step_metric):
         assert name.split('/')[0] == step_metric.split('/')[0]
 
-    def log(self, values):
+    def log(self, values, step):
         self.sent.append(values)
+        self.steps.append(step)
 
     def finish(self):
         pass
 
 
-def test_weights_and_biases_gets_every_point_once(tmp_path, monkeypatch):
-    fake = Wandb()
+@pytest.mark.parametrize('offline', [False, True])
+def test_weights_and_biases_gets_every_point_once(tmp_path, monkeypatch, offline):
+    """Of a run that stops after its checkpoint, and makes steps again when it resumes."""
+    fake = Wandb(offline)
     monkeypatch.setitem(sys.modules, 'wandb', fake)
-    config = runs.digits(tmp_path, log__wandb='digits', log__every=2, epochs=3, checkpoint__every='3 epochs')
-    stop = Stop()
+    config = runs.digits(tmp_path, log__wandb='digits', log__every=2, epochs=3, checkpoint__every='1 epochs')
+    saved = Checkpoints.save
 
-    def log(values):
-        fake.sent.append(values)
-        if values.get('step/at', 0) >= 6:
-            stop.signum = 15
+    def fail(self, state, step, meta, scores):
+        if step > 8:
+            raise RuntimeError('killed')
+        saved(self, state, step, meta, scores)
 
-    monkeypatch.setattr(fake, 'log', log)
-    with pytest.raises(Stopped):
-        loop.run(config, tmp_path / 'run', stop=stop)
-    monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, 'wandb', fake)
+    monkeypatch.setattr(Checkpoints, 'save', fail)
+    with pytest.raises(RuntimeError, match='killed'):
+        train.run(config, tmp_path / 'run')
+    monkeypatch.setattr(Checkpoints, 'save', saved)
     train.run(config, tmp_path / 'run')
     epochs = [values['epoch/at'] for values in fake.sent if 'epoch/test_accuracy' in values]
     steps = [values['step/at'] for values in fake.sent if 'step/loss' in values]
     assert (epochs, steps) == ([4, 8, 12], [2, 4, 6, 8, 10, 12])
+    assert fake.steps == (list(range(9)) if offline else [None] * 9)
     assert len(set(fake.ids)) == 1
+    assert len(fake.ids) == 2
 
 
 def test_weights_and_biases_has_to_be_installed(tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def test_examples_are_chosen_as_they_say():
     }
     assert examples.samples(labels, each=1) == [0, 2, 4]
     tile = examples.answered(1, np.zeros((2, 2, 3), np.uint8), 0, probabilities[1], CLASSES)
-    assert tile.lines == ('predicted frog: 80.0%', 'true cat & dog: 20.0%')
+    assert tile.lines == ('frog 80.0%', 'true: cat & dog 20.0%')
     assert tile.kind == 'wrong'
 
 
