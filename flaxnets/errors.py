@@ -7,4 +7,4 @@ class UserError(ValueError):
 
 
 class NoTorchMap(UserError):
-    """A model, or a layer in it, for which nobody has said which PyTorch keys its values have."""
+    """A model, or a layer in it, without a map from PyTorch keys to its values."""

@@ -1,4 +1,4 @@
-"""The table of models: names to recipes, in the documents' order (see docs/documents.md).
+"""The table of models: from names to recipes, in the order of the documents (see docs/documents.md).
 
 A new architecture is one line here, a file in `models/`, and one in `interop/maps/` with its PyTorch keys.
 """
@@ -119,7 +119,7 @@ MODELS: dict[str, Entry] = {
 }
 
 
-# The 'module:builder' that this process was told to import.
+# The models 'module:builder' that the user has named in this process.
 NAMED: set[str] = set()
 
 
@@ -172,9 +172,9 @@ def entry(name: str) -> Entry:
 
 
 def check_named_in_file(name: str, file: str) -> None:
-    """Raises a `UserError` if a file names code, 'module:builder', that the user has not named so far.
+    """Raises a `UserError` if a file names code, 'module:builder', that the user has not named too.
 
-    Weights and the folders of runs come from others too: reading them must not run code that they choose.
+    Weights and workdirs may come from other people: reading them must not run code that these choose.
     """
     if ':' in name and name not in NAMED:
         raise UserError(
@@ -203,8 +203,8 @@ def torch_rows(model: nnx.Module) -> Iterator[Row]:
 
 
 def ignored_keys(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """{key: shape} of what the published PyTorch code has and no output depends on; it has no counterpart
-    here. `NoTorchMap` if the model has no map."""
+    """{key: shape} of the parameters that the published PyTorch code has and never uses, which the model does
+    not have. `NoTorchMap` if the model has no map."""
     return dict(_torch_map(model).ignored(model))
 
 
@@ -229,7 +229,7 @@ def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
 
     Args:
         name: one of `list_models()`, or 'module:builder' for one of your own.
-        rngs: the initial values' random streams, `nnx.Rngs(0)`; the model keeps none of it.
+        rngs: the random streams of the initial values, `nnx.Rngs(0)`; the model does not keep them.
         **options: the model's own, `num_classes` and `image_shape` (height, width, channels) among
             them; `python -m train.models NAME` lists them.
 
@@ -247,7 +247,7 @@ def create_model(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
 
 
 def count_parameters(model: nnx.Module, *, published: bool = False) -> int:
-    """Number of trained values; with `published`, plus those the original allocates and never uses
+    """Number of trained values; with `published`, plus those that the original has and never uses
     (see `unused_parameters` in `layers/tokens.py`), which the documents' counts include."""
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     if published:

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is there whole, or it is not there."""
+"""Atomic writes: a file or folder is complete, or it does not exist."""
 
 import contextlib
 import json
@@ -13,9 +13,9 @@ from typing import Any
 def replacing(path: pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.Path]:
     """A path beside `path` to write a file or folder to, which takes its place when the block ends.
 
-    After an error it is deleted, and `path` is as it was. A folder replaces only an empty or missing one.
+    After an error it is deleted, and `path` is unchanged. A folder replaces only an empty or missing one.
     What a killed process left is deleted first. With `shared`, for paths that several processes may write
-    at once, each writes to a name of its own instead, so that they do not mix; a killed one leaves it.
+    at the same time, each process writes to another name; if it is killed, that file stays.
     """
     partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}' if shared else f'{path.name}.partial')
     _delete(partial)
@@ -27,13 +27,13 @@ def replacing(path: pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.P
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file or none."""
+    """Writes a file, completely or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding='utf-8')
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a whole JSON file or none."""
+    """Writes a JSON file, completely or not at all."""
     write_text(path, json.dumps(value, indent=2) + '\n')
 
 

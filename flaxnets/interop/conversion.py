@@ -27,7 +27,7 @@ def converted(
 ) -> dict[str, jax.Array]:
     """{path: value} in the model's layouts and dtypes, for rows that `matching.match` has checked."""
     values = flat_state(model)
-    # Copies: JAX could use PyTorch's memory itself, which changes while PyTorch trains on.
+    # Copies: JAX could share PyTorch's memory, which changes while PyTorch continues training.
     return {
         row.flax: jnp.array(row.layout.to_flax([given[key] for key in row.torch]), values[row.flax].dtype)
         for row in rows

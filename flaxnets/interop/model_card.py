@@ -1,4 +1,4 @@
-"""What travels with exported weights, so that whoever imports them knows how to use them."""
+"""What is stored with exported weights, so that they can be used without the config."""
 
 import dataclasses
 import json

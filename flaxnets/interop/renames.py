@@ -1,7 +1,7 @@
 """From the keys of a file to the keys of a model's map.
 
-Three things happen to them: the user's rules, a prefix that is taken off (Lightning saves a model's keys
-with `model.` in front), and the keys that other code gives the same values (`maps.Variant`).
+Three changes are made: the user's rules, removing a prefix (Lightning saves a model's keys with `model.` in
+front), and translating the keys that other code has for the same values (`maps.Variant`).
 """
 
 import collections
@@ -15,19 +15,19 @@ from flaxnets.errors import UserError
 from flaxnets.interop import maps
 from flaxnets.interop.state_dicts import shown
 
-# A key has few components; what a hostile file says beyond these is not looked at.
+# A key has few components; longer keys of a malicious file are not examined.
 DEPTH = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Renames:
-    """What became of the keys.
+    """The new name of each key.
 
     Attributes:
         keys: {key in the file: key in the map}, of all of them, in the file's order.
         left_out: keys of layers that the other code has and this model leaves out.
         variant: whose keys the file has, where they are not those of the map.
-        prefix: what was taken off.
+        prefix: what was removed.
     """
 
     keys: dict[str, str]
@@ -53,7 +53,7 @@ class Renames:
 
     def __str__(self) -> str:
         said = [f'keys of {self.variant}'] if self.variant else []
-        said += [f'prefix {shown(self.prefix)!r} taken off'] if self.prefix else []
+        said += [f'prefix {shown(self.prefix)!r} removed'] if self.prefix else []
         return ', '.join(said)
 
 

@@ -1,6 +1,6 @@
-"""State dicts as people have them.
+"""State dicts in the forms in which they are saved.
 
-A state dict may sit in a dictionary beside an optimiser's state, carry the prefixes of
+A state dict may be in a dictionary with an optimiser's state, have the prefixes of
 `torch.nn.DataParallel` and `torch.compile`, and contain tensors of any device and dtype. `arrays` makes
 {key: numpy array} of it; `matching.py` says how that fits a model.
 """
@@ -45,7 +45,7 @@ def unwrapped(key: str) -> str:
 
 def find(value: Any) -> Mapping[str, Any]:
     """The mapping from keys to tensors in `value`: itself, or its value under one of `NESTED`."""
-    for _ in range(9):  # a hostile file may nest without end
+    for _ in range(9):  # a malicious file may nest without end
         if not isinstance(value, Mapping):
             break
         if value and all(isinstance(key, str) and is_array(item) for key, item in value.items()):

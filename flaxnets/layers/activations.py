@@ -10,8 +10,8 @@ Activation = Callable[[Array], Array]
 
 
 def gelu(x: Array) -> Array:
-    """x * Phi(x) with the normal distribution function itself, PyTorch's default
-    (Hendrycks and Gimpel, 2016); JAX's default is its approximation by tanh."""
+    """x * Phi(x) with the exact normal distribution function, PyTorch's default (Hendrycks and Gimpel,
+    2016); JAX's default is an approximation by tanh."""
     return jax.nn.gelu(x, approximate=False)
 
 

@@ -1,14 +1,14 @@
-"""Scaled dot-product attention with a backward pass of its own (Vaswani et al., 2017).
+"""Scaled dot-product attention with its own backward pass (Vaswani et al., 2017).
 
     s = q · kᵀ / sqrt(e)     a = exp(s - max s)     l = Σ_n a_n     y = (a · v) / l
 
-What the backward pass needs of this are a and l. With g the output's gradient, h = g / l:
+Of these the backward pass needs a and l. With g the output's gradient and h = g / l:
 
     dv = aᵀ · h     ds = a (h · vᵀ - Σ_e h y)     dq = ds · k / sqrt(e)     dk = dsᵀ · q / sqrt(e)
 
-No array of the size of s is divided, and none but a is kept. Differentiated by JAX instead, softmax
-divides all of s, keeps the result beside a, and goes through both again: 1.9 times as long on 2 CPU
-cores for 64 images of 256 tokens with 64 features (docs/speed.md).
+No array of the size of s is divided, and of these arrays only a is stored. When JAX differentiates softmax,
+it divides all of s, stores the result and a, and reads both again: 1.9 times as long on 2 CPU cores for 64
+images of 256 tokens with 64 features (docs/speed.md).
 """
 
 import math
@@ -26,7 +26,7 @@ def attend(queries: Heads, keys: Heads, values: Heads) -> Heads:
 
 
 def weights(queries: Heads, keys: Heads) -> Float[Array, '*batch tokens tokens']:
-    """The softmax itself, softmax_n(q_t · k_n / sqrt(e)): how much of n's value goes to t."""
+    """softmax_n(q_t · k_n / sqrt(e)): the weight of token n's value in the output of token t."""
     scores = jnp.einsum('...qe,...ke->...qk', queries, keys) / math.sqrt(queries.shape[-1])
     return jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
 
@@ -52,7 +52,7 @@ def _backward(saved: tuple[Array, ...], g: Heads) -> tuple[Heads, Heads, Heads]:
     inner = jnp.sum((h * y).astype(total.dtype), -1, keepdims=True)
     ds = (a * (jnp.einsum('...qe,...ke->...qk', h, v) - inner)).astype(q.dtype)
     dq = jnp.einsum('...qk,...ke->...qe', ds, k)
-    # Products that want the large array as it lies; the small result is transposed instead.
+    # Products that use the large array in its layout; the small result is transposed instead.
     dk = jnp.einsum('...qe,...qk->...ek', q, ds).swapaxes(-1, -2)
     dv = jnp.einsum('...qe,...qk->...ek', h, a).swapaxes(-1, -2)
     return dq, dk, dv

@@ -1,12 +1,12 @@
 """Self-attention over an image's tokens (Vaswani et al., 2017), as document 000 uses it.
 
-Beside the ConvNN layer (`nearest.py`) this is the soft relative: every token gathers from *all*
-tokens, weighted, where ConvNN gathers K and has a kernel matrix for each. On tokens x_t of F features
+Compared with the ConvNN layer (`nearest.py`), every token gathers from *all* tokens, with weights, where
+ConvNN gathers K tokens and has a kernel matrix for each. On tokens x_t of F features
 (`tokens.py`), with E the layer's inner width and h heads of e = E / h features:
 
     u = x · W + b                                    F -> E, a 1x1 convolution
-    q, k, v = u · W_qkv + b_qkv                      E -> 3E, cut into three and then into heads
-    y_t = Σ_n softmax_n(q_t · k_n / sqrt(e)) v_n     each head on its own
+    q, k, v = u · W_qkv + b_qkv                      E -> 3E, split into three and then into heads
+    y_t = Σ_n softmax_n(q_t · k_n / sqrt(e)) v_n     for each head separately
     out = concatenated heads · W_o + b_o             E -> E
 """
 
@@ -56,7 +56,7 @@ class TokenAttention(nnx.Module):
         return self.out(self.attend(q, k, v).swapaxes(1, 2).reshape(x.shape))
 
     def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
-        """What every token gathers, head by head: `[B, heads, T, e]`."""
+        """What every token gathers, for each head: `[B, heads, T, e]`."""
         return attend(q, k, v)
 
 
@@ -64,7 +64,7 @@ class TokenAttention(nnx.Module):
 class AttentionOptions(TokenOptions):
     """Options of the attention layer."""
 
-    num_heads: int = option(1, 'heads, each on its own features', at_least=1)
+    num_heads: int = option(1, 'attention heads, each with its own features', at_least=1)
 
 
 class AttentionLayer(nnx.Module):

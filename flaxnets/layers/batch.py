@@ -1,11 +1,11 @@
-"""What a layer may need to know of the batch around the images it sees.
+"""What a layer may need to know about the batch that its images belong to.
 
 Almost every layer treats images one by one. Two do not: batch normalisation averages over the
-batch, and dropout draws for each image. A batch can be *padded* (the last one of an epoch, filled
-up to a fixed size so that nothing is compiled twice) and it can be *one shard* of a larger batch
-(under `jax.pmap` or `jax.shard_map`, where a layer sees the images of one device). Both layers ask
-`current()`, and so compute what they would on the real images of the whole batch; models pass
-nothing along.
+batch, and dropout draws random numbers for each image of it. A batch can be *padded* (the last one of
+an epoch, to a fixed size, so that nothing is compiled again) and it can be *one shard* of a larger batch
+(under `jax.pmap` or `jax.shard_map`, where a layer sees the images of one device). Both layers call
+`current()`, and so compute the same as on the real images of the whole batch; models need no argument
+for it.
 
     with batch.scope(mask=mask, axis_name='data'):
         logits = model(images, rngs=rngs)
@@ -51,7 +51,7 @@ def current() -> Batch:
 
 @contextlib.contextmanager
 def scope(*, mask: ArrayLike | None = None, axis_name: str | None = None) -> Iterator[None]:
-    """Layers called inside see `mask` and `axis_name`. It acts while tracing, so enter it inside jit."""
+    """Layers called inside see `mask` and `axis_name`. Only tracing sees it: enter it inside jit."""
     token = _CURRENT.set(Batch(mask, axis_name))
     try:
         yield

@@ -1,4 +1,4 @@
-"""A convolution and a ConvNN layer side by side (document 000): near in space beside near in content.
+"""A convolution and a ConvNN layer in parallel (document 000): neighbours in space and neighbours in content.
 
     out = Conv1x1([ReLU(Conv3x3(x)); ReLU(ConvNN(x))])
 
@@ -26,7 +26,7 @@ class BranchingOptions(Options):
     """Options of the branching layer: its own, and those of its ConvNN branch."""
 
     channel_ratio: Sequence[int] | None = option(
-        None, 'channels of the convolution and of the ConvNN branch; none: as many as come out', kind=(int,)
+        None, "channels of the convolution and of the ConvNN branch; none: the output's each", kind=(int,)
     )
     nearest: NearestOptions = dataclasses.field(default_factory=NearestOptions)
 

@@ -1,11 +1,11 @@
-"""Which tokens a token may choose its neighbours from: the pool of a ConvNN layer (`nearest.py`).
+"""How candidates are sampled: the pool of tokens from which a ConvNN layer (`nearest.py`) chooses.
 
     AllTokens       every token
     RandomTokens    N tokens drawn anew at every call, in evaluation too
-    GridTokens      N tokens on a square grid from edge to edge of the map
+    GridTokens      N tokens on a square grid over the whole feature map
 
-Random and grid pools are the same for every image of a batch. N of 64 out of 256 tokens cuts the
-similarities to a quarter.
+Random and grid pools are the same for every image of a batch. With N = 64 of 256 tokens only a quarter of
+the similarities is computed.
 """
 
 import dataclasses
@@ -53,7 +53,8 @@ class AllTokens(Options):
 
     Attributes:
         draws: a call needs random numbers or indices.
-        excludes_itself: a candidate never chooses itself, since it is its own first neighbour already.
+        excludes_itself: a token that is a candidate is not compared with itself, because it is its own first
+            neighbour already.
     """
 
     draws = False
@@ -103,7 +104,7 @@ class RandomTokens(AllTokens):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GridTokens(AllTokens):
-    """N tokens on a square grid. A grid token is a candidate of its own and so appears twice."""
+    """N tokens on a square grid. A token of the grid is compared with itself too, and so appears twice."""
 
     num_candidates: int = option(64, 'tokens on the grid, a square number', at_least=1)
 
@@ -115,7 +116,7 @@ class GridTokens(AllTokens):
                 f'try {side**2} or {(side + 1) ** 2}'
             )
         _room(self.num_candidates, grid, min(grid) ** 2)
-        # One more: the token itself comes first, and may be chosen from the grid once more.
+        # One more: the token itself is the first neighbour, and may be chosen from the grid again.
         _enough(num_neighbors, self.num_candidates + 1, f'{self.num_candidates} candidates', _MORE)
 
     def indices(

@@ -51,10 +51,10 @@ class Conv(nnx.Conv):
     def __call__(
         self, inputs: Float[Array, 'batch height width channels'], out_sharding: Any = None
     ) -> Float[Array, 'batch rows columns out']:
-        """The convolution; of single pixels, a product of matrices.
+        """The convolution; a 1x1 convolution is computed as a matrix product.
 
-        As a convolution XLA transposes image and gradient on CPU for the kernel's gradient, which
-        takes longer than the product.
+        For a convolution XLA transposes image and gradient on CPU to compute the kernel's gradient, which
+        takes longer than the matrix product.
         """
         if self.kernel_size != (1, 1) or self.strides != 1 or self.padding not in ('SAME', 'VALID', 0):
             return super().__call__(inputs, out_sharding)

@@ -1,4 +1,4 @@
-"""Dropout whose draws belong to images, not to devices (Srivastava et al., 2014)."""
+"""Dropout with random numbers for each image, not for each device (Srivastava et al., 2014)."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from flaxnets.layers import batch
 class Dropout(nnx.Module):
     """In training, zeroes each value with probability `rate` and divides the others by 1 - rate.
 
-    The draw for an image depends on the step's key and on the image's position in the whole batch,
-    so it is the same however many devices share the batch. `nnx.Dropout` draws for the array it
+    The random numbers of an image depend on the step's key and on the image's position in the whole batch,
+    so they are the same for any number of devices. `nnx.Dropout` draws for the array it
     sees, and gives every device of a `pmap` the same mask.
     """
 

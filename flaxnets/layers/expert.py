@@ -58,9 +58,9 @@ class Gate(nnx.Module):
 class ExpertLayer(nnx.Module):
     """The gated sum of `experts` branches.
 
-    The branches' kernels lie side by side in one convolution with `experts * width` outputs, expert
-    k's at [k * width, (k + 1) * width). Batch normalisation treats channels one by one, so one norm
-    over all of them is the branches' own.
+    The kernels of all branches are one convolution with `experts * width` outputs, those of expert k at
+    [k * width, (k + 1) * width). Batch normalisation treats channels one by one, so one norm over all of
+    them equals a norm for each branch.
 
     Args:
         in_features, width: channels in and out.
@@ -80,5 +80,5 @@ class ExpertLayer(nnx.Module):
     ) -> Float[Array, 'batch height width outputs']:
         branches = jnp.split(nnx.relu(self.norm(self.conv(x))), self.experts, axis=-1)
         weights = jnp.split(self.gate(x)[:, None, None], self.experts, axis=-1)
-        # Term by term: compilers fuse these into one pass, a contraction over experts they do not.
+        # Term by term: compilers fuse these into one pass, but not a contraction over experts.
         return functools.reduce(operator.add, map(operator.mul, branches, weights))

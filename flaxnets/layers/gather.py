@@ -1,6 +1,6 @@
 """Sums over gathered rows: Σ_j x[n_j] · kernel_j with other indices n_j for every token.
 
-The usual way gathers the K rows of every token and multiplies all of them by the stacked kernels.
+The usual way gathers the K rows of every token and multiplies them by the stacked kernels.
 Here all rows are multiplied by each kernel matrix once, and the products are gathered, in a scan over
 the K ranks: with fewer candidates than tokens that is fewer products, and the gathered rows, K times
 the image, are never stored. Compared with the usual way, a training step of the ConvNN models took 0.6

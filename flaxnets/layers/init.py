@@ -1,4 +1,4 @@
-"""PyTorch's default initial values, the linear layer that uses them, and how every module is told its types.
+"""PyTorch's default initial values, the linear layer that uses them, and the types that every module takes.
 
 PyTorch draws the kernel *and the bias* of a convolution or linear layer uniformly from
 ±1/sqrt(fan_in), with fan_in = input channels x kernel positions (He et al., 2015, as
@@ -20,7 +20,7 @@ Initializer = jax.nn.initializers.Initializer
 
 
 class Types(TypedDict, total=False):
-    """What every module takes by keyword beside its sizes and options, and hands on to its parts, `**types`.
+    """Keyword arguments of every module beside sizes and options; it passes them to its parts, `**types`.
 
     dtype: of the computation; None: what inputs and parameters promote to.
     param_dtype: of the parameters, float32 by default.
@@ -33,7 +33,7 @@ class Types(TypedDict, total=False):
 
 
 def uniform(fan_in: int) -> Initializer:
-    """Uniform in ±1/sqrt(fan_in), whatever the shape."""
+    """Uniform in ±1/sqrt(fan_in), for any shape."""
     bound = 1 / math.sqrt(fan_in)
 
     def init(key, shape, dtype=jnp.float32, out_sharding=None):

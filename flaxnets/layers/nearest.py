@@ -1,23 +1,23 @@
 """Convolution over nearest neighbours (ConvNN; document 000).
 
-A convolution mixes every position with the positions around it. This layer mixes every position
-with the positions most *like* it, wherever in the image they are. Positions are tokens: a 32 x 32
+A convolution combines every position with the positions around it. This layer combines every position
+with the positions most *similar* to it, anywhere in the image. Positions are tokens: a 32 x 32
 image is unshuffled to 16 x 16 of them, each with the channels of a 2 x 2 block (`tokens.py`). For
 each token t, with features x_t:
 
     s(t, n) = similarity(k_t, q_n)                 for each candidate n
     n_1, ..., n_K                                  the K most similar candidates, nearest first
-    y_t = bias + Σ_j v_{n_j} · kernel_j            one matrix a rank: what the nearest says counts
-                                                   otherwise than what the second nearest says
+    y_t = bias + Σ_j v_{n_j} · kernel_j            one matrix for each rank: the nearest neighbour has
+                                                   another one than the second nearest
 
     image [B, H, W, C_in] -> tokens [B, T, F] -> s [B, T, N] -> ranks [K, B, T] -> y [B, T, F'] -> image
 
-Laid side by side, K for each token, the neighbours are what a convolution of width and stride K
-reads: hence the name, and the kernel's shape [K, F, F'].
+If the K neighbours of each token are written one after the other, a convolution of width and stride K over
+them computes the same: hence the name, and the kernel's shape [K, F, F'].
 
 *Queries, keys, values.* Without a projection q = k = v = the tokens. With `projection='qkv'` each is a
-bias-free linear layer *across the T tokens*, q_n = Σ_t W_q[t, n] x_t: a token becomes a mixture of all
-tokens, its features stay apart. With 'value' only v is projected. With either, similarity is max(0, s).
+bias-free linear layer *across the T tokens*, q_n = Σ_t W_q[t, n] x_t: a token becomes a combination of all
+tokens, and features are not mixed. With 'value' only v is projected. With either, similarity is max(0, s).
 
 *Candidates* (`candidates.py`), N of the T tokens, the same for all images of the batch:
 
@@ -25,16 +25,16 @@ tokens, its features stay apart. With 'value' only v is projected. With either, 
     random    N tokens drawn at each call; neighbours are t itself, then the K - 1 most similar
               candidates other than t
     grid      N tokens on a square grid over the map; neighbours are t itself, then the K - 1 most
-              similar candidates. A grid token is a candidate of its own and so appears twice
+              similar candidates. A token of the grid is compared with itself too, and so appears twice
 
 *What is trained.* q and k decide only *which* tokens are gathered. Indices have no gradient, so W_q and
-W_k keep their initial values: the published layer learns its values and its kernel,
-over a neighbourhood measured by random projections. `soft=True` is ours, off by default: neighbour j
+W_k keep their initial values: the published layer trains W_v and its kernel, and its neighbours are
+those of random projections. `soft=True` is ours, off by default: neighbour j
 is weighted by softmax_j s(t, n_j), and through these weights W_q and W_k get gradients.
 
-*Precision.* Two nearly equal similarities, rounded, swap two neighbours and change the output visibly.
-Whatever the layer computes in, similarities are float32 at least and multiplied at the highest
-precision (TF32 on a GPU, bfloat16 on a TPU are not enough).
+*Precision.* When two nearly equal similarities are rounded, two neighbours may be exchanged, which changes
+the output visibly. So similarities are computed in float32 at least, with products of the highest precision,
+whatever the layer's dtype (TF32 on a GPU and bfloat16 on a TPU are not enough).
 """
 
 import dataclasses
@@ -150,7 +150,7 @@ class NearestLayer(nnx.Module):
 
     @property
     def without_gradient(self) -> tuple[str, ...]:
-        """The parts that no gradient reaches, which weight decay therefore leaves alone, as PyTorch does."""
+        """The parts that no gradient reaches; weight decay does not change them either, as in PyTorch."""
         return ('query', 'key') if self.options.projection == 'qkv' and not self.options.soft else ()
 
     @property
@@ -192,7 +192,7 @@ class NearestLayer(nnx.Module):
     ) -> Int[Array, 'ranks batch tokens']:
         """Positions in the pool of each token's most similar candidates, nearest first: K of them
         where all tokens are candidates, else K - 1, the token itself being its first neighbour."""
-        # Positions have no gradient; stopped here, nothing that leads to them is differentiated.
+        # Positions have no gradient; with it stopped here, what leads to them is not differentiated.
         keys, queries = jax.lax.stop_gradient(self._keys_and_queries(tokens, pool))
         count = self.options.num_neighbors - (pool is not None)
         barred = pool if self.options.pool.excludes_itself else None

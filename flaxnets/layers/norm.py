@@ -6,7 +6,7 @@ running averages of them. As in PyTorch, eps is 1e-5, a step moves a running val
 0.9 * running + 0.1 * batch, and the running variance takes the *unbiased* variance, n / (n - 1) * v.
 
 `nnx.BatchNorm` keeps the biased variance, averages means per device, and counts padded images; hence
-our own, which adds sums and counts over the devices and leaves padding out (see `batch.py`).
+this one, which adds sums and counts over the devices and leaves padding out (see `batch.py`).
 """
 
 import math
@@ -63,13 +63,13 @@ class BatchNorm(nnx.Module):
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         weight = jnp.ones(len(x), x.dtype)
         if seen.mask is not None:
-            chex.assert_shape(seen.mask, (len(x),))  # any other would be broadcast without a word
+            chex.assert_shape(seen.mask, (len(x),))  # another shape would be broadcast without an error
             weight = jnp.asarray(seen.mask, x.dtype)
         positions = math.prod(x.shape[1:-1])
         count = seen.sum(jnp.sum(weight) * positions)
 
         def mean_of(values: Array) -> Array:
-            # Image by image first: padding is left out of [B, C], not of all positions.
+            # Each image first: the mask is applied to [B, C], not to all positions.
             sums = jnp.sum(values, range(1, values.ndim - 1))
             return seen.sum(jnp.sum(sums * weight[:, None], 0)) / count
 

@@ -1,9 +1,9 @@
 """Selection of the most similar candidates as one GPU kernel, in Pallas through Triton.
 
-A program takes some tokens of one image: their similarities with all candidates as one product, which stays
-on the chip, then `count` rounds of (maximum, lowest index that has it, mask it). Triton's blocks have sides
-that are powers of two, the product's of at least 16: features are filled up with zeros, which change no
-product, and what the candidates are filled up with is masked.
+A program processes some tokens of one image: their similarities with all candidates are one product, which
+stays on the chip, then follow `count` rounds of (maximum, lowest index that has it, mask it). The sides of
+Triton's blocks are powers of two, for the product at least 16: features are padded with zeros, which change
+no product, and the padding of the candidates is masked.
 
 Tested on CPU in Pallas's interpret mode, and lowered to Triton (tests/flaxnets/layers/test_selection.py). It
 has not run on a GPU: `works` tries it there before it is used.
@@ -20,13 +20,13 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-# Tokens a program takes.
+# Tokens that a program processes.
 BLOCK = 32
 
 
 @functools.cache
 def works(expected: Callable[..., Array]) -> bool:
-    """Whether the kernel compiles here and finds in random tokens what `expected` finds; warns if not."""
+    """Whether the kernel compiles here and finds the same as `expected` in random tokens; warns if not."""
 
     def trial() -> bool:
         keys = jax.random.normal(jax.random.key(0), (2, 40, 12))
@@ -63,7 +63,7 @@ def by_kernel(
     block = min(BLOCK, _power_of_two(tokens))
     keys = _filled(keys, -(-tokens // block) * block)
     queries = _filled(queries, _power_of_two(candidates))
-    # -2 marks what is no candidate; -1, where tokens may choose themselves, is no token either.
+    # -2 marks padding; -1, used where tokens may choose themselves, is no token either.
     pool = jnp.pad(pool.astype(jnp.int32), (0, queries.shape[1] - candidates), constant_values=-2)
     rows, features = keys.shape[1], keys.shape[2]
     found = pl.pallas_call(

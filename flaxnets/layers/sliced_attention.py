@@ -2,11 +2,11 @@
 
 On tokens x_t of d features and h heads of e = d / h features, with x^i the channels [i·e, (i + 1)·e):
 
-    q, k, v = x^i · W + b                            e -> e, three linear layers for each head
+    q, k, v = x^i · W + b                            e -> e, three linear layers in each head
     y_t^i = Σ_n softmax_n(q_t · k_n / sqrt(e)) v_n   [B, T, d] -> [B, T, d], the heads side by side
 
 The usual attention (Vaswani et al., 2017; `attention.py`) lets every head see all d features and mixes
-the heads' outputs by one more linear layer; here nothing passes between heads.
+the heads' outputs by one more linear layer; here the heads exchange nothing.
 """
 
 import functools
@@ -23,7 +23,7 @@ from flaxnets.layers.init import Types
 
 
 class PerHeadLinear(nnx.Module):
-    """Each head's own linear layer: `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
+    """A linear layer for each head, `[B, T, heads, e] -> [B, heads, T, e]`, with PyTorch's initial values."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class PerHeadLinear(nnx.Module):
 class SlicedAttention(nnx.Module):
     """The attention of this file, `[B, T, width] -> [B, T, width]`.
 
-    The bias of the keys adds the same to a query's similarity with every token, which the softmax
-    takes away: it has no effect and its gradient is zero.
+    The bias of the keys adds the same to a query's similarity with every token, which cancels
+    in the softmax: it has no effect and its gradient is zero.
 
     Raises:
         UserError: heads that do not divide the width.
@@ -72,5 +72,5 @@ class SlicedAttention(nnx.Module):
         return self.attend(q, k, v).swapaxes(1, 2).reshape(x.shape)
 
     def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
-        """What every token gathers, head by head: `[B, heads, T, e]`."""
+        """What every token gathers, for each head: `[B, heads, T, e]`."""
         return attend(q, k, v)

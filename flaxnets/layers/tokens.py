@@ -1,12 +1,12 @@
-"""An image as a row of tokens and back: what the ConvNN and the attention layer share.
+"""An image as a sequence of tokens and back: what the ConvNN and the attention layer share.
 
     image [B, H, W, C] -> location channels? -> unshuffle? -> tokens [B, T, F]
     tokens [B, T, F']  -> shuffle? -> 1x1 convolution, if location channels were added -> image
 
 A token is one position of the (unshuffled) image, row by row; its features are that position's
-channels. `shuffle` says on which side of the token layer the 2 x 2 blocks are folded into channels:
-'both' keeps the image's size, 'none' makes every pixel a token, 'before' halves the size, 'after'
-doubles it. Source: document 000.
+channels. `shuffle` says on which side of the token layer 2 x 2 blocks of pixels become channels: 'both'
+keeps the image's size, 'none' makes every pixel a token, 'before' halves the size, 'after' doubles it.
+Source: document 000.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class TokenOptions(Options):
 
     shuffle: str = option(
         'both',
-        'on which sides 2 x 2 blocks of pixels are folded into channels',
+        'on which sides of the layer 2 x 2 blocks of pixels become channels',
         choices=('both', 'none', 'before', 'after'),
     )
     location_channels: bool = option(False, "add each pixel's row and column as channels")
@@ -56,7 +56,7 @@ class ImageTokens(nnx.Module):
         features: a token's features, [going in, coming out].
         out_features: channels of the image coming out.
         unused_parameters: the 1x1 convolution [C_out + 2, C_out] that the published layers own even
-            without location channels, when no input reaches it; left out here, counted there.
+            without location channels, when no input reaches it; it is left out here, but counted there.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ImageTokens(nnx.Module):
     def join(
         self, tokens: Float[Array, 'batch tokens features']
     ) -> Float[Array, 'batch height width channels']:
-        """The image that the tokens make up."""
+        """The image of these tokens."""
         image = tokens.reshape(len(tokens), *self.grid, -1)
         if self.shuffles:
             image = pixel_shuffle(image, SCALE)

@@ -5,8 +5,8 @@
 No block adds its input to its output, so without batch normalisation the signal shrinks from layer to
 layer, and from six blocks on training stays at chance; with it ten blocks train.
 
-The block as the document prints it computes its first half and then applies the second to the block's
-input, so that the first half has no effect. `oversight=True` reproduces that: a chain half as long.
+The block as printed in the document computes its first half and then applies the second half to the block's
+input, so that the first half has no effect. `oversight=True` reproduces this: a chain of half the length.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ class BlockCNNOptions(ModelOptions):
 
 
 class ConvBlock(nnx.Module):
-    """Twice a 3x3 convolution, batch normalisation if asked for, ReLU; the shape stays.
+    """Two times a 3x3 convolution, batch normalisation if chosen, and ReLU; the shape does not change.
 
-    With `oversight` the second half alone.
+    With `oversight` only the second half.
 
     Attributes:
-        unused_parameters: those of the first half, where no output depends on it; left out here, counted
+        unused_parameters: those of the first half, if no output depends on it; left out here, but counted
             in the document.
     """
 

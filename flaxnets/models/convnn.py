@@ -3,7 +3,7 @@
     images [B, H, W, C] -> num_layers x (layer, ReLU) [B, H, W, width] -> flatten -> linear -> logits
 
 The ten published models are this stack over a convolution (`cnn`), over attention (`attention`), over
-nearest neighbours (`convnn_*`) and over the first and the third side by side (`branching_*`).
+nearest neighbours (`convnn_*`) and over the first and the third in parallel (`branching_*`).
 `registry.py` says which name is which layer with which options; the layers are in `layers/`.
 """
 

@@ -31,7 +31,7 @@ class ExpertCNNOptions(ModelOptions):
 
 class ExpertCNN(nnx.Module):
     """The expert-branch CNN. The document names the parts but not the kernel sizes and the stem's
-    padding; the defaults are the ordinary ones."""
+    padding; the defaults are the usual ones."""
 
     def __init__(self, options: ExpertCNNOptions, **types: Unpack[Types]):
         size, padding, width = options.stem_kernel_size, options.stem_padding, options.width

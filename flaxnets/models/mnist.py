@@ -80,7 +80,7 @@ class MNISTCNNOptions(ModelOptions):
     batch_norm: bool = option(False, 'extra layers normalise their input first')
 
     def __post_init__(self) -> None:
-        """Variants that would change nothing are mistakes."""
+        """Options that would change nothing are mistakes."""
         super().__post_init__()
         if self.residual == 0 and (self.batch_norm or self.oversight or not self.skip):
             raise UserError(
@@ -100,7 +100,7 @@ class MNISTCNNOptions(ModelOptions):
 
 
 class ExtraLayer(nnx.Module):
-    """conv(act(norm(x))), added to x with `options.skip`; the shape stays. `act` may be none."""
+    """conv(act(norm(x))), added to x with `options.skip`; the shape does not change. `act` may be none."""
 
     def __init__(self, width: int, act: Activation | None, options: MNISTCNNOptions, **types: Unpack[Types]):
         self.norm = BatchNorm(width, **types) if options.batch_norm else None

@@ -1,4 +1,4 @@
-"""The CNN that document 003 profiles, and what is left after removing its costliest convolution.
+"""The CNN that document 003 profiles, and the same without its most expensive convolution.
 
     conv 16, conv 32, pool, conv 64, pool, conv 128, pool, conv 256;  linear 1024, linear 256, linear
 

@@ -6,9 +6,9 @@ On 32 x 32 images one pixel is left after the stages, and the adaptive mean repe
 ImageNet's classifier fits.
 
 Initial values are torchvision's: convolutions normal with deviation sqrt(2 / (9 · C_out)) (He et al.,
-2015), linear layers normal with deviation 0.01, biases 0. In a narrower network, linear layers of 0.01
-let the signal fade until nothing is trained; there the deviation grows with 1 / sqrt(inputs), which keeps
-the signal as large as in the full network.
+2015), linear layers normal with deviation 0.01, biases 0. In a narrower network, linear layers with
+0.01 make the signal so small that nothing is trained; there the deviation grows with 1 / sqrt(inputs), which
+keeps the signal as large as in the full network.
 """
 
 import dataclasses
@@ -51,7 +51,8 @@ class VGG16Options(ModelOptions):
         None, 'logits; 1000 as ImageNet, pruned 10', at_least=1, kind=int
     )
     pruned: bool = option(
-        False, 'leave out the second convolution, which the document found costliest; a narrower classifier'
+        False,
+        'without the second convolution, the most expensive one, and with a narrower classifier',
     )
     widths: Sequence[int] = option(
         (64, 128, 256, 512, 512), 'channels of the five stages', at_least=1, length=5

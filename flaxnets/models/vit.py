@@ -35,11 +35,13 @@ class ViTOptions(ModelOptions):
     heads: int = option(8, 'heads of a block; a divisor of the width', at_least=1)
     width: int = option(8, 'features of a token', at_least=1)
     position: str = option(
-        'cosine', 'a fixed table, or a trained one, at first normal 0.02', choices=('cosine', 'learned')
+        'cosine',
+        'a fixed table of positions, or a trained one, initially normal with deviation 0.02',
+        choices=('cosine', 'learned'),
     )
     activation: str = option('relu', 'of the MLPs', choices=tuple(ACTIVATIONS))
     patch_size: int = option(4, "side of a patch; a divisor of the image's sides", at_least=1)
-    mlp_ratio: int = option(4, 'hidden features of an MLP, in widths', at_least=1)
+    mlp_ratio: int = option(4, 'hidden features of an MLP, as a multiple of the width', at_least=1)
 
 
 class Block(nnx.Module):

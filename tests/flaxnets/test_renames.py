@@ -62,7 +62,7 @@ def test_the_pruned_vgg16_starts_from_the_whole_one(wrap, whole):
 
 def test_what_was_recognised_is_said(whole):
     match = matching.match(vgg(pruned=True), {f'net.{k}': v for k, v in timm(whole).items()})
-    assert str(match.renames) == "keys of timm's VGG16, prefix 'net.' taken off"
+    assert str(match.renames) == "keys of timm's VGG16, prefix 'net.' removed"
     assert match.ignored == ['features.2.weight', 'features.2.bias']
     with pytest.raises(
         UserError, match=r"\(keys of torchvision's VGG16\).*0 missing, 0 surplus, 3 misshaped"

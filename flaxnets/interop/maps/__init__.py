@@ -1,7 +1,7 @@
 """Which PyTorch key is which NNX value, for every model: the tables behind `flaxnets.interop`.
 
 A model's map has a function that yields its rows (PyTorch keys, NNX path, layout). A row with several
-PyTorch keys stacks or concatenates them into one NNX value. The files are named as those of the models,
+PyTorch keys stacks or concatenates them into one NNX value. The files have the names of the models' files,
 and an entry of `registry.py` names the map of its model. `conversion.table(model)` shows the table, and
 `python -m train.convert --table NAME` prints it.
 """
