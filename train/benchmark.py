@@ -1,7 +1,7 @@
 """Measures training, or with --data how images arrive: `python -m train.benchmark --config FILE [--help]`.
 
-Both sides of a comparison run in one process on the same cores, in turns, and the ratio is one of medians: so
-a busy machine slows both alike.
+Both sides of a comparison run in one process on the same cores, in turns, and the ratio is that of the
+medians: so a busy machine slows both sides equally.
 """
 
 import argparse
@@ -59,25 +59,32 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     made = Parser('train.benchmark', 'Measure training on this machine, or how fast images arrive.', EXAMPLES)
     add = made.add_argument
-    add('--config', action='append', metavar='FILE[:VARIATION]', help='a config to train; several: one table')
+    add(
+        '--config',
+        action='append',
+        metavar='FILE[:VARIATION]',
+        help='a config to train; may be given several times',
+    )
     add('--against', choices=['torch', 'eager'], help='the same in PyTorch; eager: without torch.compile')
     add('--variants', action='store_true', help='also loop and scan, neighbours by top_k, 8 replicas')
-    add('--minutes', type=float, default=math.inf, help='begin no further config after so many')
-    add('--seconds', type=float, default=0.5, help='of each contender in a round (default 0.5)')
-    add('--rounds', type=int, default=5, help='(default 5)')
+    add('--minutes', type=float, default=math.inf, help='start no further config after this many minutes')
+    add('--seconds', type=float, default=0.5, help='time of each side in a round (default 0.5)')
+    add('--rounds', type=int, default=5, help='how often to measure (default 5)')
     add('--json', metavar='FILE', help='write the numbers there too')
     add(
         '--from', dest='source', metavar='FILE', help='measure nothing: take the numbers of an earlier --json'
     )
-    add('--into', metavar='PAGE.md', help='put the tables between the marks <!-- benchmark cpu (or gpu) -->')
+    add(
+        '--into', metavar='PAGE.md', help='write the tables between the marks <!-- benchmark cpu (or gpu) -->'
+    )
     add('--data', action='store_true', help='sources, placements, memory, beside PyTorch')
     add('--preview', metavar='FILE.png', help='with --data: only draw what augmentation does')
     add('--name', default='cifar10', help='with --data: the data set (default cifar10)')
     add('--data_dir', default='', help='with --data: where it is')
-    add('--cache_dir', default='', help='with --data: where it is decoded to')
-    add('--images', type=int, default=10000, help='with --data: how many of it to measure with')
+    add('--cache_dir', default='', help='with --data: where decoded images are stored')
+    add('--images', type=int, default=10000, help='with --data: how many images to use (default 10000)')
     add('--batch_size', type=int, default=128, help='with --data')
-    add('--workers', type=int, default=2, help='with --data: of each reader')
+    add('--workers', type=int, default=2, help='with --data: threads or processes of each reader')
     return made
 
 
@@ -111,7 +118,7 @@ def training(args: argparse.Namespace, changes: list[str]) -> dict[str, Any]:
     ):
         results['training'].append(row)
         print(f'{row["config"]}: {1000 * measured.median(row, measured.OURS):.1f} ms a step')
-        write(args.json, results)  # after each: what is measured stays, whatever happens to the next one
+        write(args.json, results)  # after each, so that the results stay if the next one fails
     training_tables.show(results)
     return results
 

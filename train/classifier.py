@@ -1,4 +1,4 @@
-"""A trained model with what it takes to use it: `train.load(workdir)`."""
+"""A trained model that can be used on images: `train.load(workdir)`."""
 
 import dataclasses
 import pathlib
@@ -28,8 +28,8 @@ class Classifier:
     """A model in evaluation mode, its preprocessing and the names of its classes.
 
     Calling it on images gives the probabilities [images, classes]: the softmax of the logits. An image is
-    an array [H, W, C] or [H, W] of bytes, a Pillow image, or a file's path; it is resized and brought to
-    the model's channels as a data set's images are. Batch normalisation uses its running statistics.
+    an array [H, W, C] or [H, W] of bytes, a Pillow image, or a file's path; it is converted to the
+    model's size and channels, as the images of a data set are. Batch normalisation uses running statistics.
 
         classifier = train.load('runs/mine')
         classifier.class_names[classifier(['cat.png'])[0].argmax()]

@@ -1,4 +1,4 @@
-"""From the command line to a checked config, and from a user's mistake to one line."""
+"""From the command line to a checked config; a user's mistake becomes one line."""
 
 import argparse
 import logging
@@ -24,13 +24,13 @@ USAGE = """Train an image classifier; run the same command again to resume.
   python -m train --config FILE[:VARIATION] [--workdir DIR] [--config.KEY=VALUE ...]
 
   --config    a file of configs/, with a variation such as :digits or :digits,layers=4
-  --workdir   where everything goes (default: runs/<config>-<variation>-<hash>)
-  --continue  the workdir of a run, to go on with its own config
+  --workdir   folder for the results (default: runs/<config>-<variation>-<hash>)
+  --continue  the workdir of a run, to continue it with its own config
   --options   list every --config.KEY with its default and meaning
 
   --coordinator HOST:PORT --processes N --process_id I   one of N processes that train together; SLURM's
              and Open MPI's tasks need none of them. --processes 0: JAX finds out itself (TPU pods)
-  --process_timeout SECONDS   after which a silent process counts as dead (default: 100)
+  --process_timeout SECONDS   until a process that does not answer counts as dead (default: 100)
 
   python -m train --config configs/branching_attn.py:digits
   python -m train --config configs/branching_attn.py --config.epochs=5 --config.data.data_dir=~/data
@@ -96,7 +96,7 @@ def process_flags(argv: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Runs a command; a user's mistake becomes one line on stderr and exit code 2, a warning one line.
 
-    A signal ends it with 128 and its number, as shells count: 143 for SIGTERM, 130 for Ctrl-C.
+    A signal ends it with 128 plus its number, as in shells: 143 for SIGTERM, 130 for Ctrl-C.
     """
     streams.keep()
     unraisable.hide_late_writes()
@@ -170,7 +170,7 @@ def parse(argv: Sequence[str]) -> 'tuple[ConfigDict, pathlib.Path]':
         raise UserError('--workdir: expected a folder, got an empty name')
     if again is not None:
         if workdir.value is not None:
-            raise UserError('--continue: expected no --workdir beside it; it names the workdir itself')
+            raise UserError('--continue: expected no --workdir with it; it names the workdir itself')
         return options.validate(flag.value), again
     path, argument = _config_file(argv)
     if flag.value is None:
@@ -196,13 +196,13 @@ def _continued(argv: list[str]) -> tuple[list[str], pathlib.Path | None]:
         return argv, None
     if any(arg.partition('=')[0] == '--config' for arg in rest):
         raise UserError(
-            '--continue: expected no --config beside it, but --config.KEY=VALUE; the run has its own'
+            '--continue: expected no --config with it, only --config.KEY=VALUE; the run has its own config'
         )
     return [argv[0], *rest], pathlib.Path(found.folder).expanduser()
 
 
 def _config_of(workdir: pathlib.Path, argv: Sequence[str]) -> 'ConfigDict':
-    """The config of the run in `workdir`; a model of the user's own must be among the flags too."""
+    """The config of the run in `workdir`; if its model is the user's own code, a flag must name it too."""
     from flaxnets import registry
     from train.checkpointing.checkpoints import read_config
 
@@ -233,7 +233,7 @@ def _config_file(argv: Sequence[str]) -> tuple[pathlib.Path, str]:
 
 
 def _no_config(path: pathlib.Path) -> UserError:
-    """What to say where a config file has no get_config, or one without `return`."""
+    """The error for a config file without get_config, or with one that returns nothing."""
     line = _line_of(path, r'def get_config')
     where = path if line is None else f'{path}:{line}'
     return UserError(
@@ -292,7 +292,7 @@ def _explained(error: BaseException, argv: Sequence[str]) -> str:
     frames = [f for f in traceback.extract_tb(root.__traceback__) if f.filename in ' '.join(argv)]
     if frames:
         return f'{frames[-1].filename}:{frames[-1].lineno}: {type(root).__name__}: {root}'
-    # ml_collections stumbles over a path that leads nowhere, without naming it.
+    # ml_collections does not name the option where a path does not exist.
     for key in re.findall(r'--config\.([\w.]+)', ' '.join(argv)):
         if key not in options.OPTIONS and key.rpartition('.')[0] != 'model':
             return f'config.{key}: there is no such option. {registry.near(key, options.OPTIONS)}'

@@ -32,12 +32,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Loss, accuracy, macro F1, accuracy per class and confusion matrix of a checkpoint on a split.
 
-    The checkpoint carries its config; the images are needed too, and `data_dir` says where they are if they
-    have moved. A damaged checkpoint is not used, with a warning; asking for it by its step is an error.
+    The checkpoint has its config; the images are needed too, and `data_dir` says where they are if they have
+    moved. A damaged checkpoint is not used, with a warning; choosing it by its step is an error.
     A model of your own, 'module:builder', is imported only if you name it too, as `model` or before.
-    The averaged parameters of a run with `optimizer.ema` are scored too, under 'ema'; with `ema=True` they
-    alone. `batch_size`, where memory is small, replaces the run's: models that draw candidates at random
-    score a little differently then. With `page`, a page of pictures and `predictions.csv` are written to
+    The averaged parameters of a run with `optimizer.ema` are scored too, under 'ema'; with `ema=True` only
+    these. `batch_size` replaces the run's, for small memory: the scores of models with random candidates
+    differ a little then. With `page`, a page of pictures and `predictions.csv` are written to
     `workdir/evaluation/SPLIT-STEP`; the result's 'page' is its path.
     """
     import dataclasses
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--workdir', required=True, help='the folder of the run')
     arguments.add_restored(parser, checkpoint='best')
     parser.add_argument('--batch_size', type=int, default=0, help="default: the run's")
-    parser.add_argument('--ema', action='store_true', help='the averaged parameters alone')
+    parser.add_argument('--ema', action='store_true', help='score only the averaged parameters')
     parser.add_argument('--json', action='store_true', help='print the scores as JSON')
     parser.add_argument('--no_page', action='store_true', help='write no page and no predictions.csv')
     args = parser.parse_args(argv[1:])

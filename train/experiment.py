@@ -1,4 +1,4 @@
-"""A config made real: the data, the model and the compiled steps. Shared by training and evaluation."""
+"""From a config to data, model, optimiser and compiled steps. Shared by training and evaluation."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ from train.runtime import compilations
 
 @contextlib.contextmanager
 def precision(config: ConfigDict) -> Iterator[None]:
-    """float64 is off in JAX unless asked for."""
+    """Enables float64 in JAX if the config uses it."""
     if config.precision == 'float64':
         with jax.enable_x64(True):
             yield
@@ -42,9 +42,9 @@ def precision(config: ConfigDict) -> Iterator[None]:
 
 @dataclasses.dataclass
 class Experiment:
-    """What a config computes with: `sets` are the images by split, `images` the same ones placed on the
-    devices or streamed to them, `placement` says in words which. An epoch has `spe` steps. `track` shows how
-    far an evaluation is. `init_digest` is that of the weights of `init_from` that the run began with."""
+    """The objects of a config: `sets` are the images by split, `images` the same on the devices or streamed to
+    them, `placement` says in words which. An epoch has `spe` steps. `track` shows the progress of an
+    evaluation. `init_digest` is that of the weights of `init_from` that the run began with."""
 
     config: ConfigDict
     model: nnx.Module
@@ -148,7 +148,7 @@ class Experiment:
         return each[0] if len(each) == 1 else np.stack(each, axis=1)
 
     def _feed(self, rows: np.ndarray, split: str, doing: str) -> pipeline.Feed:
-        """The split's batches, whose progress is shown."""
+        """The split's batches; their progress is shown."""
         feed = self.images[split].feed(rows)
         return feed._replace(parts=self.track(feed.parts, f'{doing} {split}', len(rows)))
 
@@ -207,7 +207,7 @@ def place(
 
 
 def arguments(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> dict[str, Any]:
-    """What the config's model is built with for images like these; its options win over the data's."""
+    """What the config's model is built with for images like these; its own options come first."""
     shape = images.image_shape
     given: dict[str, Any] = {'num_classes': len(images.class_names), 'image_shape': shape}
     given |= model_options(config)
@@ -241,8 +241,8 @@ def builder(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> Calla
         graphs.append(graph)
         return values
 
-    # As one program: drawn one by one, each shape of parameter would be compiled for itself. On CPU with few
-    # optimisations, because it runs once: that leaves 1.6 of 4.3 seconds, and the same bits.
+    # As one program: otherwise each shape of parameter would be compiled separately. On CPU with few
+    # optimisations, because it runs once: 1.6 instead of 4.3 seconds, and the same bits.
     quickly = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
     compiled = jax.jit(create, compiler_options=quickly)
 
@@ -277,7 +277,7 @@ def _given(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> dict[s
 
 
 def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet | data.ImageSpec) -> ModelCard:
-    """What others need to know to use the weights of the config's `model`, without metrics."""
+    """What is needed to use the weights of the config's `model`, without metrics."""
     sets = {images.split: images} if isinstance(images, data.ImageSet) else {}
     config = statistics.resolved(config, sets)
     height, width, channels = images.image_shape
@@ -296,7 +296,7 @@ def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet | da
 
 
 def frozen_parameters(config: ConfigDict, model: nnx.Module) -> frozenset[str]:
-    """The parameters that `optimizer.freeze` names; running statistics move on."""
+    """The parameters that `optimizer.freeze` names; running statistics are still updated."""
     if not config.optimizer.freeze:
         return frozenset()
     params = state.split(model)[1]
@@ -305,7 +305,7 @@ def frozen_parameters(config: ConfigDict, model: nnx.Module) -> frozenset[str]:
     if len(frozen) in (0, len(params)):
         which = 'all parameters' if frozen else 'no parameter'
         raise UserError(
-            f'config.optimizer.freeze: {config.optimizer.freeze!r} names {which}; name those that stay'
+            f'config.optimizer.freeze: {config.optimizer.freeze!r} names {which}; name some of them'
         )
     return frozen
 

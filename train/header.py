@@ -1,4 +1,4 @@
-"""What a run prints before it starts."""
+"""The lines that a run prints before it starts."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ PRODUCTS = {'gpu': 'TF32', 'tpu': 'bfloat16'}
 
 
 def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
-    """The lines of the header, by their names: what is about to happen, where, and on what."""
+    """The lines of the header, by their names: device, model, data, training, workdir."""
     config = exp.config
     ours = flaxnets.count_parameters(exp.model)
     published = flaxnets.count_parameters(exp.model, published=True)
@@ -66,7 +66,7 @@ def precision(config: options.ConfigDict) -> str:
 
 
 def replicas(exp: Experiment, count: int) -> str:
-    """What varies, and how they share the device."""
+    """What differs between the replicas, and how they share the device."""
     config = exp.config
     rates = ', '.join(f'{rate:g}' for rate in config.sweep.learning_rate)
     varies = f'learning rates {rates}' if rates else f'seeds {config.seed} to {config.seed + count - 1}'
@@ -76,7 +76,7 @@ def replicas(exp: Experiment, count: int) -> str:
 
 
 def accumulation(exp: Experiment) -> str:
-    """What an update and batch normalisation see."""
+    """How many images an update and batch normalisation use."""
     batches = exp.config.optimizer.accumulate
     images = batches * exp.config.data.batch_size
     each = '; batch normalisation normalises each batch by itself' if exp.initial.stats else ''
@@ -84,7 +84,7 @@ def accumulation(exp: Experiment) -> str:
 
 
 def determinism(config: options.ConfigDict) -> str:
-    """What `deterministic` does here; a `UserError` if it comes too late to do it."""
+    """The effect of `deterministic` on this platform; a `UserError` if it is set too late."""
     platform = jax.default_backend()
     if platform != 'gpu':
         return f'no effect on {platform}, whose operations always are'

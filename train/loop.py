@@ -46,8 +46,8 @@ def run(
     if config.data.data_dir:  # so that evaluation finds the images from everywhere
         config.data.data_dir = str(pathlib.Path(config.data.data_dir).expanduser().absolute())
     unraisable.hide_late_writes()
-    # A process first explains its own errors, such as too little memory, then those that follow from the
-    # end of another process.
+    # Errors of this process, such as too little memory, are explained first, then those that follow from
+    # the end of another process.
     with processes.explained(), faults.explained(config, workdir):
         resume.agree(workdir, config)
         config = resume.with_measured(workdir, config)
@@ -82,7 +82,7 @@ def train(
     config = exp.config
     total = config.epochs * exp.spe
     metric = f'{exp.eval_split}_{config.checkpoint.metric}'
-    # Several processes must all do the same at the same step, whenever a signal reaches one of them.
+    # Several processes must all act at the same step when a signal reaches one of them.
     alone = processes.count() == 1
 
     with contextlib.ExitStack() as stack:
@@ -134,7 +134,7 @@ def train(
         def leave() -> NoReturn:
             """Ends the run, whose state has been saved, because of a signal."""
             checkpoints.wait()
-            processes.wait()  # the first one commits what all have written; none may end before
+            processes.wait()  # the first one commits what all have written; none may end before that
             where = (
                 f'saved at step {step} of {total} in {workdir}' if step else 'there is nothing to save yet'
             )
@@ -152,7 +152,7 @@ def train(
             while step < end:
                 until = min(end, pace.next(step), policy.next(step))
                 try:
-                    # The first chunk compiles for long, and nothing is unsaved: a signal need not wait.
+                    # The first chunk compiles, which takes long; with nothing to save, a signal need not wait.
                     with stop.interruptible(alone and step == begin):
                         state, metrics = exp.runner.train(state, feed, until - step)
                 except Stopped:

@@ -1,4 +1,4 @@
-"""How much memory the machine has left, and how much this process has had."""
+"""How much memory the machine has free, and the most that this process has used."""
 
 import os
 import pathlib
@@ -12,18 +12,18 @@ CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
 def peak() -> int:
-    """The most bytes of memory that this process has had."""
+    """The most bytes of memory that this process has used."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == 'darwin' else 1024 * most
-    # Linux's ru_maxrss counts what the process that started this one had.
+    # Linux's ru_maxrss includes the memory of the process that started this one.
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
 
 
 def available() -> int:
-    """Bytes that can be had without swapping: Linux's own estimate, within the container's limit.
+    """Bytes that can be allocated without swapping: Linux's own estimate, within the container's limit.
 
     Elsewhere half of what the machine has.
     """
@@ -35,7 +35,7 @@ def available() -> int:
     try:
         limit = int((CGROUP / 'memory.max').read_text())
         used = int((CGROUP / 'memory.current').read_text())
-        # Files that were read count as used, though the system drops them when somebody needs the room.
+        # Cached files count as used, though the system drops them when memory is needed.
         stat = dict(line.split() for line in (CGROUP / 'memory.stat').read_text().splitlines())
         return min(free, limit - used + int(stat['inactive_file']))
     except (OSError, ValueError, KeyError):  # no group, or 'max': no limit

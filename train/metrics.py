@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch, and scores from sums and counts, divided once."""
+"""Sums over the steps of an epoch, and scores from sums and counts, with one division."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass
 class EpochSums:
-    """Sums over the steps of the epoch under way; a checkpoint inside an epoch carries them.
+    """Sums over the steps of the current epoch; a checkpoint inside an epoch stores them.
 
     Attributes:
         loss: the steps' losses, each the mean of a batch.
@@ -36,7 +36,7 @@ class EpochSums:
             for i, one in enumerate(self.replicas):
                 one.add({key: value[:, i] for key, value in values.items()}, seconds)
             values = {key: value.mean(1) for key, value in values.items()}
-        # One by one, from the left: how the steps are cut into chunks must not show in the last digit.
+        # One by one, from the left: the chunks must not change the last digit.
         for loss, correct, count in zip(values['loss'], values['correct'], values['count'], strict=True):
             self.loss += float(loss)
             self.correct += float(correct)
@@ -62,7 +62,7 @@ class EpochSums:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> 'EpochSums':
-        """Reads what a checkpoint says; older ones call `correct` right."""
+        """Reads the sums of a checkpoint; in older ones `correct` has the name `right`."""
         given = {'correct' if key == 'right' else key: value for key, value in values.items()}
         given['replicas'] = [cls.from_json(one) for one in given.get('replicas', ())]
         return cls(**given)
@@ -98,7 +98,7 @@ def scores(loss_sum: float, confusion: np.ndarray, top5: int | None = None) -> d
 
 def together(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Several replicas' values as one: the mean of each number, its standard deviation under `KEY_sd`, and
-    all of them under `replicas`. Confusion matrices are added, and of the sum is the accuracy of a class."""
+    all of them under `replicas`. Confusion matrices are added; the accuracies of the classes are those of the sum."""
     found: dict[str, Any] = {}
     for key, value in each[0].items():
         if isinstance(value, int | float):

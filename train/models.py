@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('options', nargs='*', metavar='OPTION=VALUE', help='options of the model')
     parser.add_argument('--tabulate', action='store_true', help='its modules with shapes and parameters')
     args = parser.parse_intermixed_args(argv[1:])
-    # A pipe or a file has no width of its own.
+    # A pipe or a file has no width.
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
     if args.name is None:
         if args.tabulate:
@@ -70,7 +70,7 @@ def list_of_models() -> Table:
 
 
 def one_model(name: str, options: dict[str, Any]) -> Iterator[Any]:
-    """What the model is, and its options."""
+    """A description of the model, and its options."""
     from flaxnets import registry
 
     entry = registry.entry(name)

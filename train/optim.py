@@ -23,7 +23,7 @@ def create(
     """The update rule of `config.optimizer` with the learning rate of `config.schedule`.
 
     `learning_rate` is the peak in place of the config's; it may be traced. `fixed` names parameters that no
-    gradient reaches; PyTorch leaves those alone, weight decay too.
+    gradient reaches; as in PyTorch, weight decay does not change them either.
     Weight decay is decoupled for adamw and added to the gradients for adam and sgd, as in torch.optim.
     With `optimizer.accumulate` above 1, `steps_per_epoch` counts batches, and an update needs the `count`
     of its batch's images beside the gradients.
@@ -62,7 +62,7 @@ class LossScaled(NamedTuple):
 
 
 def loss_scaled(rule: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The rule for float16, whose gradients are too small or too large now and then.
+    """The rule for float16, whose gradients are sometimes too small or too large.
 
     `update` is given `scale` and `finite`, both from `DynamicScale.value_and_grad`; gradients that are not
     finite change nothing but the scale. Source: P. Micikevicius et al., "Mixed Precision Training", 2018.
@@ -112,8 +112,8 @@ def accumulated(
     """One update for `every` batches, with the mean gradient over all their images.
 
     An epoch's last update takes the batches that are left, so that its updates are those of an epoch of
-    `every` times larger batches. What is added up are the sums over images, and the images: a batch that
-    is not full counts as much as the images it has.
+    `every` times larger batches. Sums over images and numbers of images are added: a batch that is not full
+    has the weight of the images that it has.
     """
     updates = -(-steps_per_epoch // every)
     left = steps_per_epoch - (updates - 1) * every
@@ -142,7 +142,7 @@ def accumulated(
 
 
 def schedule(config: ConfigDict, *, steps_per_epoch: int, peak: ArrayLike | None = None) -> optax.Schedule:
-    """The learning rate of an update: a linear warm-up, then the schedule over the epochs that are left.
+    """The learning rate of an update: a linear warm-up, then the schedule over the remaining epochs.
 
     With `schedule.unit=epoch` every step of an epoch has the rate of its first one, as when PyTorch's
     scheduler is stepped once an epoch; with `step` the rate moves at every step. The warm-up always
@@ -165,7 +165,7 @@ def schedule(config: ConfigDict, *, steps_per_epoch: int, peak: ArrayLike | None
         whole = jnp.asarray(count)
         if options.unit == 'epoch':
             whole = whole // steps_per_epoch * steps_per_epoch
-        # In the widest float, as the rise: optax would divide the int32 count in float32, always.
+        # In the widest float, as in `rise`: optax would always divide the int32 count in float32.
         return main(whole.astype(float))
 
     def rise(count: ArrayLike) -> Array:

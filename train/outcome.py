@@ -1,4 +1,4 @@
-"""The report of a run's state: what the state answers, and the model before and after training."""
+"""The report of a run's state: its predictions, and the model before and after training."""
 
 import pathlib
 from typing import Any
@@ -29,8 +29,8 @@ def write(
 
     Returns the page's path, None in all processes but the first.
 
-    `scores` are the state's for that split (`Experiment.evaluate`), beside the facts of the run's summary as
-    far as they are known. All processes must call it.
+    `scores` are the state's for that split (`Experiment.evaluate`), with the facts of the run's summary if they
+    are known. All processes must call it.
     """
     probabilities, model = exp.predict(state, split), exp.trained(state)
     if not processes.first():
@@ -74,7 +74,7 @@ def finish(
             workdir=workdir,
             folder=workdir / 'report',
         )
-    except Exception as error:  # whatever it is: the run is finished, its checkpoints and scores are there
+    except Exception as error:  # of any kind: the run is finished, and its checkpoints and scores are saved
         return f'no report: {type(error).__name__}: {" ".join(str(error).split())}'
     return f'report      {page}'
 

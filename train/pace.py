@@ -1,18 +1,18 @@
-"""How many steps are started at once."""
+"""How many steps form a chunk."""
 
 import time
 
-# A chunk of steps takes about so many seconds, so that a signal does not wait for more.
+# Seconds that a chunk of steps takes, about; a signal does not wait longer.
 CHUNK_SECONDS = 1.0
-# What the chunks before weigh beside the newest. One alone misleads: its metrics are read while the next one
-# computes, so that its seconds are partly the other's.
+# The weight of the earlier chunks compared with the newest. The newest alone is misleading: its metrics are
+# read while the next one computes, so its time includes a part of that one's.
 KEPT = 0.6
 
 
 class Pace:
     """The length of the next chunk of steps, at most `log_every`, from how long the last ones took.
 
-    With `fixed` it is always `log_every`: several processes must cut their steps alike, and their clocks
+    With `fixed` it is always `log_every`: several processes must form the same chunks, and their clocks
     differ. `steps_per_second` is the pace of the last chunks, without the first one, which compiles.
     """
 
@@ -35,7 +35,7 @@ class Pace:
         """Seconds since the start or the last lap, for `steps` steps, whose metrics are here now."""
         now = time.monotonic()
         seconds, self.since = now - self.since, now
-        # After the first chunk, which compiles, its own numbers are forgotten.
+        # The first chunk compiles, so it is not counted after it.
         kept = KEPT if self.laps > 1 else 0.0
         self.steps, self.seconds = kept * self.steps + steps, kept * self.seconds + seconds
         self.laps += 1

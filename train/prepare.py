@@ -15,7 +15,7 @@ EXAMPLES = """
   python -m train.prepare cifar10 --from ~/pytorch/data --data_dir ~/new
   python -m train.prepare flowers --from ~/pictures/flowers --data_dir ~/records --format tfrecord
 
-train reads both formats. tfds.data_source needs ArrayRecord, tfds.load TFRecord.
+Training reads both formats. tfds.data_source needs ArrayRecord, tfds.load TFRecord.
 """
 
 

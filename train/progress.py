@@ -1,5 +1,6 @@
-"""How far long work is: a line that moves on a terminal, now and then a plain line elsewhere; of quick work
-nothing. All of it on stderr, so that stdout has only results."""
+"""Progress of long work: a display on a terminal, a plain line at intervals elsewhere, nothing for quick work.
+
+All of it goes to stderr, so that stdout has only results."""
 
 import contextlib
 import sys
@@ -18,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 Item = TypeVar('Item')
-# Gets items, what is done with them and how many they are; gives them back one by one, counted.
+# Called with items, what is done with them and their number; returns the items, and counts them.
 Track = Callable[[Iterator[Any], str, int], Iterator[Any]]
-QUICK = 1.0  # seconds of work of which a terminal shows nothing
+QUICK = 1.0  # seconds after which a terminal shows progress
 FIRST, EVERY = 5.0, 15.0  # seconds until the first plain line, and from one to the next
 # Columns. Lines that are no longer stay whole when a wide window is made narrower.
 WIDTH = 78

@@ -1,4 +1,4 @@
-"""A run's checkpoint and the images to try it on: what evaluating and reporting begin with."""
+"""A run's checkpoint and the images to score it on, for evaluation and reports."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from train.experiment import Experiment
 from train.progress import shown
 from train.state import TrainState
 
-# How often to look again when a run that trains has just replaced the checkpoint by a newer one.
+# How often to try again when a running training has just replaced the checkpoint by a newer one.
 ATTEMPTS = 5
 
 

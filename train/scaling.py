@@ -1,8 +1,8 @@
-"""Data parallelism on paper, from parameters and multiply-adds: `python -m train.scaling [--devices N]`.
+"""An estimate of data parallelism from parameters and multiply-adds: `python -m train.scaling [--devices N]`.
 
 Every step adds the gradients of all devices. In a ring each device sends 2 (n - 1) / n times their size,
-whatever the batch is, while the arithmetic grows with the batch. The sum of one layer can travel while
-the layers below are still computed, so that it costs nothing once
+whatever the batch is, while the arithmetic grows with the batch. The gradients of one layer can be sent
+while the layers below are still computed, which costs no time if
 
     latency + 2 (n - 1) / n * 4 bytes * parameters / bandwidth  <=  4 FLOP * multiply-adds * images / speed
 
@@ -23,7 +23,7 @@ EXAMPLES = """
   python -m train.scaling --devices 64 --teraflops 300
 """
 GRADIENT_BYTES = 4
-# Bytes a second that a device sends, as its maker states them.
+# Bytes a second that a device sends, as the manufacturers state them.
 INTERCONNECTS = {'NVLink 4': 450e9, 'PCIe 4 x16': 32e9, '100 Gb Ethernet': 12.5e9}
 # FLOP a second: a fifth of what an H100's or H200's tensor cores reach in TF32, the default for float32.
 SPEED = 100e12
@@ -34,7 +34,7 @@ LATENCY = 20e-6
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A model's step on several devices. `sent`: bytes that each sends; `hidden`: for each interconnect
-    the global batch from which the sums take no time of their own."""
+    the global batch size from which communication costs no time."""
 
     name: str
     parameters: int

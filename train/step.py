@@ -104,7 +104,7 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
         'loss': loss,
         'correct': task.sum(correct),
         'count': count,
-        # Gradients beyond float16's range are no divergence: the step changes nothing but the scale.
+        # Gradients beyond float16's range are not divergence: the step changes only the scale.
         'gradient_norm': jnp.where(scaled['finite'], norm, 0) if scaled else norm,
     }
     new = dataclasses.replace(
@@ -145,7 +145,7 @@ def evaluated(
 ) -> tuple[Float[Array, 'batch classes'], Float[Array, 'batch classes']]:
     """Logits and targets of a batch in evaluation.
 
-    `index` numbers the batches of an evaluation: each draws its own candidates, always the same ones.
+    `index` is the number of the batch: each batch draws its own candidates, the same in every evaluation.
     """
     images, targets = task.prepare(batch, None)
     model = task.structure.merge(params, stats)
@@ -160,7 +160,7 @@ def evaluated(
 def predict_step(
     task: Task, params: Values, stats: Values, batch: Batch, index: Int[Array, '']
 ) -> Float[Array, 'batch classes']:
-    """The softmax of the logits of a batch in evaluation, those of its padding too, in float32 at least."""
+    """The softmax of the logits of a batch in evaluation, also for its padding, in float32 at least."""
     logits, _ = evaluated(task, params, stats, batch, index)
     probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     if task.axis_name is None:
@@ -186,7 +186,7 @@ def eval_step(
     """
     logits, targets = evaluated(task, params, stats, batch, index)
     losses = cross_entropy(logits, targets, task.softmax_twice)
-    # One more column for answers that are no class of the data, where the model can give them.
+    # One more column for predictions that are no class of the data, if the model has such outputs.
     columns = task.num_labels + (task.num_classes > task.num_labels)
     cells = batch.label * columns + jnp.minimum(logits.argmax(-1), columns - 1)
     confusion = jnp.zeros(task.num_labels * columns, jnp.int32).at[cells].add(batch.mask.astype(jnp.int32))

@@ -1,4 +1,4 @@
-"""What a finished run says: summary.json and the last lines printed."""
+"""The summary of a finished run: summary.json and the last lines printed."""
 
 import pathlib
 import statistics

@@ -100,7 +100,7 @@ def test_scalars_stand_for_tuples_and_integers_for_floats():
         (['--config.data.augment.brightness=inf'], 'brightness: expected finite number at least 0, got inf'),
         (['--config.schedule.decay_epochs=0'], 'decay_epochs: expected more than 0, got 0'),
         (['--epochs=1'], 'Did you mean --config.epochs?'),
-        (['--continue', 'runs/x'], '--continue: expected no --config beside it'),
+        (['--continue', 'runs/x'], '--continue: expected no --config with it'),
     ],
 )
 def test_mistakes_are_one_line(args, expected, capsys):
