@@ -42,8 +42,8 @@ def precision(config: ConfigDict) -> Iterator[None]:
 
 @dataclasses.dataclass
 class Experiment:
-    """The objects of a config: `sets` are the images by split, `images` the same on the devices or streamed to
-    them, `placement` says in words which. An epoch has `spe` steps. `track` shows the progress of an
+    """The objects of a config: `sets` are the images by split, `images` the same on the devices or streamed
+    to them, `placement` says in words which. An epoch has `spe` steps. `track` shows the progress of an
     evaluation. `init_digest` is that of the weights of `init_from` that the run began with."""
 
     config: ConfigDict

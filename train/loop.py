@@ -152,7 +152,7 @@ def train(
             while step < end:
                 until = min(end, pace.next(step), policy.next(step))
                 try:
-                    # The first chunk compiles, which takes long; with nothing to save, a signal need not wait.
+                    # The first chunk compiles for long, and nothing is unsaved: a signal need not wait.
                     with stop.interruptible(alone and step == begin):
                         state, metrics = exp.runner.train(state, feed, until - step)
                 except Stopped:

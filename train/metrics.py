@@ -98,7 +98,7 @@ def scores(loss_sum: float, confusion: np.ndarray, top5: int | None = None) -> d
 
 def together(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Several replicas' values as one: the mean of each number, its standard deviation under `KEY_sd`, and
-    all of them under `replicas`. Confusion matrices are added; the accuracies of the classes are those of the sum."""
+    all of them under `replicas`. Confusion matrices are added; class accuracies are those of the sum."""
     found: dict[str, Any] = {}
     for key, value in each[0].items():
         if isinstance(value, int | float):

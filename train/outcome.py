@@ -29,8 +29,8 @@ def write(
 
     Returns the page's path, None in all processes but the first.
 
-    `scores` are the state's for that split (`Experiment.evaluate`), with the facts of the run's summary if they
-    are known. All processes must call it.
+    `scores` are the state's for that split (`Experiment.evaluate`), with the facts of the run's summary if
+    they are known. All processes must call it.
     """
     probabilities, model = exp.predict(state, split), exp.trained(state)
     if not processes.first():

@@ -1,4 +1,4 @@
-"""Progress of long work: a display on a terminal, a plain line at intervals elsewhere, nothing for quick work.
+"""Progress of long work: a display on a terminal, plain lines elsewhere, nothing for quick work.
 
 All of it goes to stderr, so that stdout has only results."""
 
