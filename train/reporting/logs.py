@@ -33,7 +33,8 @@ class Logs:
         if self.settings.tensorboard:
             self.curves.append(Events(self.workdir, step))
         if self.settings.wandb:
-            self.curves.append(WandbRun(self.settings.wandb, self.workdir, step, config))
+            sent = {'step': step, 'epoch': self.rows[-1]['step'] if self.rows else -1}
+            self.curves.append(WandbRun(self.settings.wandb, self.workdir, sent, config))
 
     def history(self, rows: list[dict[str, Any]]) -> None:
         """Rewrites the files of metrics with these epochs alone."""

@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaxnets.errors import UserError
-from flaxnets.interop.atomic import write_json, write_text
-from train.workdir import read_json
+from flaxnets.interop.atomic import write_text
 
 # What stands before the names of curves: after some steps, after an epoch.
 GROUPS = ('step', 'epoch')
 
 
 class WandbRun:
-    """A run of `project`, the same one however often the workdir's run resumes.
+    """A run of `project`, the same one however often the workdir's run resumes; `sent` is the last step of
+    each of `GROUPS` that earlier processes sent and the checkpoint knows of.
 
     Raises:
         UserError: the package is not installed, or it cannot start a run.
     """
 
-    def __init__(self, project: str, workdir: pathlib.Path, step: int, config: Mapping[str, Any]):
+    def __init__(
+        self, project: str, workdir: pathlib.Path, sent: Mapping[str, int], config: Mapping[str, Any]
+    ):
         try:
             wandb = importlib.import_module('wandb')
         except ImportError:
@@ -45,14 +47,11 @@ class WandbRun:
             raise UserError(
                 f'config.log.wandb: {error}; log in with `wandb login`, or set WANDB_MODE=offline'
             ) from error
-        # Each group of curves has an axis of its own, which also tells what was sent before a resume:
-        # wandb's own steps only go up, and would leave out the epoch that ends at the last step sent.
-        # Offline wandb knows nothing of earlier processes, and counts its steps anew; so we note both.
-        self.file = workdir / 'wandb_sent.json'
-        noted = read_json(self.file)
-        before = noted if self.run.offline else self.run.summary
-        self.sent = {group: before.get(f'{group}/at', -1) for group in GROUPS}
-        self.points = noted.get('points', 0)
+        # Each group of curves has an axis of its own, which also tells what was sent before a resume.
+        # Offline wandb does not know: there it is what came before the checkpoint.
+        self.sent = dict(sent)
+        if not self.run.offline:
+            self.sent = {group: self.run.summary.get(f'{group}/at', -1) for group in GROUPS}
         for group in GROUPS:
             self.run.define_metric(f'{group}/*', step_metric=f'{group}/at')
 
@@ -60,10 +59,10 @@ class WandbRun:
         """A point of each curve, all of one of `GROUPS`, unless it was sent before."""
         group = next(iter(values)).partition('/')[0]
         if step > self.sent[group]:
-            self.run.log(values | {f'{group}/at': step}, step=self.points if self.run.offline else None)
-            self.sent[group], self.points = step, self.points + 1
-            ends = {f'{each}/at': at for each, at in self.sent.items()}
-            write_json(self.file, ends | {'points': self.points})
+            # wandb's own steps only go up. Computed from ours, they are the same where a point is made again.
+            at = len(GROUPS) * step + GROUPS.index(group)
+            self.run.log(values | {f'{group}/at': step}, step=at)
+            self.sent[group] = step
 
     def close(self) -> None:
         """Sends what is left."""
