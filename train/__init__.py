@@ -23,8 +23,8 @@ def run(config: Any, workdir: str | None = None) -> dict[str, Any]:
     return train.loop.run(config, workdir)
 
 
-def load(workdir: Any, *, checkpoint: str = 'best') -> Any:
+def load(workdir: Any, *, checkpoint: str = 'best', model: str | None = None) -> Any:
     """A trained model with its preprocessing and class names; see `train.classifier.load`."""
     import train.classifier
 
-    return train.classifier.load(workdir, checkpoint=checkpoint)
+    return train.classifier.load(workdir, checkpoint=checkpoint, model=model)

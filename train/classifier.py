@@ -12,6 +12,7 @@ from flax import nnx
 from PIL import Image
 from scipy.special import softmax
 
+from flaxnets import registry
 from flaxnets.errors import UserError
 from flaxnets.interop.model_card import ModelCard
 from train import step
@@ -91,12 +92,16 @@ class Classifier:
         return self._structure.merge(*values)(images, rngs=step.evaluation_rngs(index))
 
 
-def load(workdir: str | pathlib.Path, *, checkpoint: str = 'best') -> Classifier:
+def load(workdir: str | pathlib.Path, *, checkpoint: str = 'best', model: str | None = None) -> Classifier:
     """The model of a run's checkpoint ('best', 'last' or a step), or of an exported .safetensors file.
+
+    A model of your own, 'module:builder', is imported only if you name it too, as `model` or before.
 
     Raises:
         UserError: there is no run, no checkpoint, or none that says how to feed its model.
     """
+    if model is not None:
+        registry.entry(model)
     weights = init_from.read(workdir, checkpoint)
     card = weights.card
     if card is None or 'class_names' not in card.preprocessing:
@@ -104,9 +109,9 @@ def load(workdir: str | pathlib.Path, *, checkpoint: str = 'best') -> Classifier
             f'{workdir}: expected a checkpoint with a model card, got one without; continue the run for an '
             'epoch, or convert the file with python -m train.convert --config'
         )
-    model = card.create_model()
-    structure, *parts = split(model)
-    values = weights.values(model, weights.match(model), tuple(parts))
+    built = card.create_model()
+    structure, *parts = split(built)
+    values = weights.values(built, weights.match(built), tuple(parts))
     settings = card.config.get('data', {})
     batch_size = settings.get('eval_batch_size') or settings.get('batch_size') or Classifier.batch_size
     return Classifier(structure.merge(*values), card, batch_size)

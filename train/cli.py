@@ -136,7 +136,8 @@ def parse(argv: Sequence[str]) -> 'tuple[ConfigDict, pathlib.Path]':
     from train import config as options
     from train.workdir import default_workdir
 
-    argv = _config_first([re.sub(r'^-(?=config|workdir|continue)', '--', arg) for arg in argv])
+    argv = [re.sub(r'^-(?=config|workdir|continue)', '--', arg) for arg in argv]
+    argv = _last_of_each(_config_first(argv))
     parser = flags.FlagValues()
     argv, again = _continued(argv)
     if again is None:
@@ -164,7 +165,8 @@ def parse(argv: Sequence[str]) -> 'tuple[ConfigDict, pathlib.Path]':
         raise UserError(_explained(error, argv)) from error
     if rest[1:]:
         raise UserError(
-            f'command line: {rest[1]!r} is not expected; options are --config.KEY=VALUE. See --help'
+            f'command line: {rest[1]!r} is not expected; write --config FILE before a config file, and options '
+            'as --config.KEY=VALUE. See --help'
         )
     if workdir.value == '':
         raise UserError('--workdir: expected a folder, got an empty name')
@@ -268,6 +270,17 @@ def _config_first(argv: list[str]) -> list[str]:
     return argv
 
 
+def _last_of_each(argv: list[str]) -> list[str]:
+    """The flags without each --config.KEY=VALUE that a later one replaces: of tuples ml_collections would
+    make a longer one."""
+    last = {arg.partition('=')[0]: i for i, arg in enumerate(argv)}
+    return [
+        arg
+        for i, arg in enumerate(argv)
+        if not re.match(r'--config\..*=', arg) or last[arg.partition('=')[0]] == i
+    ]
+
+
 def _explained(error: BaseException, argv: Sequence[str]) -> str:
     """One line for whatever absl, ml_collections or the config file itself raised."""
     from absl import flags
@@ -285,6 +298,14 @@ def _explained(error: BaseException, argv: Sequence[str]) -> str:
         known = ['config', 'workdir', 'continue', 'help', 'options', *PROCESS_FLAGS]
         near = f'Did you mean {" or ".join(settings)}?' if settings else registry.near(name, known)
         return f'--{name}: there is no such option. {near} Settings are --config.KEY=VALUE'
+    if missing := re.match(r'Missing value for flag (--[\w.]+)', str(error)):
+        return f'{missing[1]}: expected a value, got none; write {missing[1]}=VALUE. See --help'
+    if isinstance(root, TypeError) and 'get_config()' in str(root):
+        path, argument = _config_file(argv)
+        return (
+            f'{path}:{_line_of(path, "def get_config")}: expected get_config(argument), which gets what follows '
+            f'the colon, {argument!r}: {root}'
+        )
     override = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL)
     if override:
         key, value = override.groups()

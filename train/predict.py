@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('--top', type=int, default=3, help='how many classes to print (default: 3)')
     parser.add_argument('--picture', metavar='FILE.png', help='draw the images with their predictions')
     parser.add_argument('--csv', metavar='FILE.csv', help='write all probabilities')
+    arguments.add_model(parser)
     args = parser.parse_args(argv[1:])
     paths = find(args.images)
     for option, suffix in (('picture', '.png'), ('csv', '.csv')):
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
 
     with shown() as progress:
         progress(f'reading {args.workdir}')
-        classifier = load(args.workdir, checkpoint=args.checkpoint)
+        classifier = load(args.workdir, checkpoint=args.checkpoint, model=args.model)
         names = classifier.class_names
         pixels = [classifier.prepare(path) for path in progress.track(iter(paths), 'reading', len(paths))]
         progress(f'classifying {len(paths):,} images')

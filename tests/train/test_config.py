@@ -68,6 +68,17 @@ def test_scalars_stand_for_tuples_and_integers_for_floats():
     assert config.model.num_heads == 4
 
 
+def test_the_last_of_two_settings_counts():
+    twice = (
+        '--config.data.image_size=16',
+        '--config.epochs=3',
+        '--config.data.image_size=20',
+        '--config.epochs=4',
+    )
+    config, _ = parse('--config', CONFIG, *twice)
+    assert (config.data.image_size, config.epochs) == ((20,), 4)
+
+
 @pytest.mark.parametrize(
     ('args', 'expected'),
     [
@@ -92,6 +103,9 @@ def test_scalars_stand_for_tuples_and_integers_for_floats():
         (['--config.schedule.warmup_epochs=100'], 'expected less than epochs, 100, got 100'),
         (['--confg=3'], '--confg: there is no such option. Did you mean config?'),
         (['stray'], "'stray' is not expected"),
+        (['configs/vit.py'], "'configs/vit.py' is not expected; write --config FILE before a config file"),
+        (['--config.epochs'], '--config.epochs: expected a value, got none; write --config.epochs=VALUE'),
+        (['--workdir'], '--workdir: expected a value, got none'),
         (['--workdir', ''], '--workdir: expected a folder, got an empty name'),
         (
             ['--config.optimizer.learning_rate=inf'],
@@ -132,6 +146,17 @@ def test_no_config(capsys):
     assert capsys.readouterr().err == (
         'error: --config: expected a config file, such as --config configs/branching_attn.py:digits\n'
     )
+
+
+def test_a_config_file_without_variations(tmp_path, capsys):
+    path = tmp_path / 'plain.py'
+    path.write_text('from train import config\n\ndef get_config():\n    return config.defaults()\n')
+    assert cli.main(['train', '--config', f'{path}:digits']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f'error: {path}:3: expected get_config(argument), which gets what follows the colon'
+    )
+    assert 'Traceback' not in error
 
 
 def test_a_bug_in_a_config_file_is_named_by_line(tmp_path, capsys):

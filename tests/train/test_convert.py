@@ -501,7 +501,7 @@ def test_between_files_keys_are_dropped_renamed_and_completed(tmp_path):
 ROW_MEAN = 'examples.row_mean:row_mean'
 
 
-def test_a_model_of_ones_own_is_exported_by_our_own_names(tmp_path):
+def test_a_model_of_ones_own_is_exported_by_our_own_names(tmp_path, monkeypatch):
     config = runs.digits(tmp_path, epochs=1)
     config.model = {'name': ROW_MEAN, 'width': 4, 'num_layers': 1}
     summary = train.run(config, tmp_path / 'run')
@@ -513,6 +513,10 @@ def test_a_model_of_ones_own_is_exported_by_our_own_names(tmp_path):
     assert 'the layer RowMean has no PyTorch map: written by our own names' in report
     convert.convert(tmp_path / 'm.safetensors', tmp_path / 'again')
     assert evaluate.evaluate(tmp_path / 'again')['accuracy'] == pytest.approx(summary['test_accuracy'])
+    monkeypatch.setattr(registry, 'NAMED', set())  # as in another process, where nobody has named it yet
+    with pytest.raises(UserError, match=f'with --model {ROW_MEAN}'):
+        train.load(tmp_path / 'run')
+    assert train.load(tmp_path / 'run', model=ROW_MEAN).class_names[0] == '0'
 
 
 @pytest.fixture
@@ -541,11 +545,13 @@ def evil(tmp_path, monkeypatch):
         lambda: convert.convert('received', 'out'),
         lambda: evaluate.evaluate('received'),
         lambda: report.rebuild('received'),
+        lambda: train.load('evil.safetensors'),
+        lambda: train.load('received'),
         lambda: records.material({'model.name': 'evil:build'}),
     ],
 )
 def test_no_file_makes_code_run(act, evil):
-    with pytest.raises(UserError, match=r'evil:build|expected checkpoints'):
+    with pytest.raises(UserError, match='evil:build|expected checkpoints|with a model card'):
         act()
     assert not evil.exists()
 
