@@ -79,7 +79,7 @@ def setup(case, way, count, config, *, optimizer=None, ema=0.0):
         jnp.asarray(rng.integers(0, 256, (SIZE, *shape)), jnp.uint8),
         jnp.asarray(rng.integers(0, CLASSES, SIZE), jnp.int32),
     )
-    runner = Runner(task, devices, chunk=3, layout=devices.layout(initial))
+    runner = Runner(task, devices, chunk=24, layout=devices.layout(initial))
     return runner, devices.place(initial), devices.replicate(data)
 
 

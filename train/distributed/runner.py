@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from train import step
 from train.data import pipeline
-from train.data.pipeline import Batch, Feed
+from train.data.pipeline import Batch, Feed, Resident
 from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
 
@@ -26,9 +27,8 @@ class Runner:
         self.task = task
         self.devices = devices
         self.chunk = chunk
-        # XLA on CPU runs backward convolutions 15 to 40 times slower inside a loop, while calling a step
-        # costs little there; on an accelerator the call is what costs.
-        self.scans = devices.platform != 'cpu'
+        # Whether a chunk of steps is one loop on the device; None: `_is_scanned` decides.
+        self.scans: bool | None = None
         # On CPU the devices share threads; steps in flight whose sums wait for one another can take all.
         self.waits = devices.platform == 'cpu' and devices.count > 1
         whole = NamedSharding(devices.mesh, WHOLE)
@@ -56,11 +56,12 @@ class Runner:
     ) -> tuple[TrainState, list[dict[str, jax.Array]]]:
         """The state after a step on each of the feed's next `count` batches, at most `chunk`, and the steps'
         metrics, not yet read."""
-        parts = itertools.islice(feed.parts, count)
-        if self.scans and feed.resident is not None:
-            rows = np.stack(list(parts))
-            state, stacked = self._train_chunk(state, feed.resident, self._padded(rows), len(rows))
-            return state, [jax.tree.map(lambda x: x[: len(rows)], stacked)]
+        parts: Iterable[Any] = itertools.islice(feed.parts, count)
+        if feed.resident is not None:
+            parts = rows = np.stack(list(parts))
+            if self._is_scanned(state, feed.resident, rows[0]):
+                state, stacked = self._train_chunk(state, feed.resident, self._padded(rows), len(rows))
+                return state, [jax.tree.map(lambda x: x[: len(rows)], stacked)]
         metrics = []
         for part in parts:
             state, one = self._train_step(state, feed.resident, self._placed(part))
@@ -71,7 +72,7 @@ class Runner:
     def lower(self, state: TrainState, feed: Feed) -> jax.stages.Lowered:
         """What `train` calls for the feed's next batches, not yet compiled."""
         part = next(feed.parts)
-        if self.scans and feed.resident is not None:
+        if feed.resident is not None and self._is_scanned(state, feed.resident, part):
             return self._train_chunk.lower(state, feed.resident, self._padded(np.stack([part])), 1)
         return self._train_step.lower(state, feed.resident, self._placed(part))
 
@@ -95,6 +96,20 @@ class Runner:
             results.append(one)
             self._wait(one)
         return np.concatenate(jax.device_get(results))
+
+    def _is_scanned(self, state: TrainState, resident: Resident, row: np.ndarray | Batch) -> bool:
+        """Whether a chunk of steps is one loop on the device.
+
+        On an accelerator it is. XLA on CPU takes 8 to 30 times as long for a convolution inside a loop
+        (docs/speed.md), and devices that share threads wait for one another there.
+        """
+        if self.scans is None:
+            if self.devices.platform != 'cpu' or self.devices.count > 1:
+                self.scans = self.devices.platform != 'cpu'
+            else:  # what is traced here is what is called afterwards
+                traced = self._train_step.trace(state, resident, self._placed(row))
+                self.scans = 'conv_general_dilated' not in str(traced.jaxpr)
+        return self.scans
 
     def _padded(self, rows: np.ndarray) -> jax.Array:
         """The image numbers of some steps on the devices, as many rows as a chunk has steps."""
