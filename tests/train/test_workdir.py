@@ -109,7 +109,7 @@ def test_epochs_are_raised_in_the_default_folder_and_not_lowered(tmp_path, capsy
     assert 'resumed at step 4 of 8' in capsys.readouterr().out
     (folder,) = pathlib.Path('runs').iterdir()
     before = (folder / 'config.json').read_text()
-    refused = r'config\.epochs: expected at least 2, as far as the run in runs.* has come, got 1'
+    refused = r'config\.epochs: expected at least 2, the epochs that the run in runs.* has made, got 1'
     with pytest.raises(UserError, match=refused):
         train.run(runs.digits(tmp_path, epochs=1))
     (folder / 'summary.json').unlink()

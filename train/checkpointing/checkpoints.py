@@ -1,6 +1,6 @@
 """Checkpoints: orbax keeps the newest and the best.
 
-A checkpoint is the whole TrainState and, beside it, what `meta.py` lists. It needs nothing else to be read.
+A checkpoint is the TrainState and what `meta.py` lists. Nothing else is needed to read it.
 """
 
 import json
@@ -38,11 +38,11 @@ class Checkpoints:
     def __init__(
         self, workdir: pathlib.Path, *, keep: int = 1, metric: str = 'accuracy', read_only: bool = False
     ):
-        # orbax reports every save to absl's log, and failures too, which reach us as exceptions.
+        # orbax logs every save and every failure through absl; failures are raised as exceptions too.
         logging.getLogger('absl').setLevel(logging.CRITICAL)
         self.folder = (workdir / 'checkpoints').resolve()
         self.metric = metric
-        self.saving = 0  # the step of the save under way
+        self.saving = 0  # the step that is being saved
         self.damaged = self._verify(read_only)
         best = policies.BestN(
             get_metric_fn=self._score, reverse=False, n=1, keep_checkpoints_without_metrics=False
@@ -51,7 +51,7 @@ class Checkpoints:
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-                best_fn=self._score,  # without it orbax does not write the scores, and the best is forgotten
+                best_fn=self._score,  # without it orbax does not write the scores, which decide the best
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,
@@ -65,7 +65,7 @@ class Checkpoints:
         return score(metrics, self.metric)
 
     def _verify(self, read_only: bool) -> dict[int, str]:
-        """What is wrong with each damaged step; deletes those unless `read_only`."""
+        """{damaged step: what is wrong with it}; deletes these steps unless `read_only`."""
         found = committed(self.folder)
         damaged = {step: what for step in found if (what := self._damage(step))}
         if found and len(damaged) == len(found):
@@ -73,7 +73,7 @@ class Checkpoints:
                 f'all checkpoints of {self.folder.parent} are damaged: {"; ".join(damaged.values())}. '
                 'Restore them from a copy, or start anew in another --workdir'
             )
-        processes.wait()  # all have looked before the first one deletes
+        processes.wait()  # all processes have verified before the first one deletes
         newest = max(set(found) - set(damaged), default=0)
         for step, what in damaged.items():
             action = 'not used' if read_only else 'deleted'
@@ -84,7 +84,7 @@ class Checkpoints:
         return damaged
 
     def _damage(self, step: int) -> str:
-        """What is wrong with a step; nothing if a run that trains has just deleted it."""
+        """What is wrong with a step; empty if a training run has just deleted it."""
         folder = self.folder / str(step)
         try:
             what = manifest.damage(folder)

@@ -42,7 +42,7 @@ class Weights:
         return digest.hexdigest()
 
     def match(self, model: nnx.Module, *, skip: str = '', rename: str = '') -> Match:
-        """What goes where in `model`; a `UserError` with all that does not fit."""
+        """Which value is which in `model`; a `UserError` with all that does not fit."""
         return matching.match(model, self.given, skip=skip or (), rename=rename, own=self.own)
 
     def values(self, model: nnx.Module, match: Match, parts: tuple[Values, ...]) -> tuple[Values, ...]:
@@ -98,7 +98,7 @@ def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[T
     """(the state that a run begins with, lines to print about it, the weights' digest): `initial`, with the
     weights of `config.init_from.path` if that is set.
 
-    With `init_from.optimizer` it takes the moments too; the learning rate schedule starts at its beginning.
+    With `init_from.optimizer` it takes the moments too; the learning-rate schedule starts from its beginning.
     """
     options = config.init_from
     if not options.path:
@@ -150,7 +150,7 @@ def _laid_out(new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 def described(match: Match) -> str:
-    """What was loaded, ignored and left fresh, in a line."""
+    """What was loaded, ignored and not loaded, in a line."""
     parts = [f'{len(match.loaded)} values loaded']
     if said := str(match.renames):
         parts.append(said)

@@ -1,4 +1,4 @@
-"""What a checkpoint says beside the state."""
+"""What a checkpoint contains beside the state."""
 
 import dataclasses
 import importlib.metadata
@@ -29,7 +29,7 @@ class Meta:
         card: the model and how to feed it; None in checkpoints older than model cards.
         data: the fingerprint of each split's images; empty where weights were converted.
         history: a row for each epoch that is done, as in metrics.jsonl.
-        sums: of the epoch under way.
+        sums: of the current epoch.
         best: the best value so far of `checkpoint.metric`, by its name in the history.
         versions: of the packages that computed the state.
         init_digest: of the weights that the run began with, where it has `init_from`.
@@ -45,11 +45,12 @@ class Meta:
     init_digest: str = ''
 
     def epoch(self, step: int, steps_per_epoch: int) -> int:
-        """The epoch under way at `step`, from 0. One that is not evaluated yet, and has sums, is not over."""
+        """The current epoch at `step`, from 0. An epoch that is not evaluated yet, and has sums, is not
+        over."""
         return (step - bool(self.sums.steps)) // steps_per_epoch
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, all of them copies: orbax writes them while training changes the originals."""
+        """Plain values, as copies: training changes the originals while orbax writes."""
         return dataclasses.asdict(self)
 
     @classmethod

@@ -26,7 +26,7 @@ def agree(workdir: pathlib.Path, config: options.ConfigDict) -> None:
 
 
 def with_measured(workdir: pathlib.Path, config: options.ConfigDict) -> options.ConfigDict:
-    """The config with the mean and deviation that the run in `workdir` measured, if it says 'auto'."""
+    """The config; with `data.mean=auto`, the mean and deviation that the run in `workdir` measured."""
     if config.data.mean != options.AUTO or (earlier := read_config(workdir, builds=False)) is None:
         return config
     config = config.copy_and_resolve_references()
@@ -66,9 +66,9 @@ def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
 
 
 def too_few_epochs(workdir: pathlib.Path, config: options.ConfigDict, done: int) -> UserError:
-    """What to say when a run has come further than `config.epochs`."""
+    """The error for a run that has made more epochs than `config.epochs`."""
     return UserError(
-        f'config.epochs: expected at least {done}, as far as the run in {workdir} has come, '
+        f'config.epochs: expected at least {done}, the epochs that the run in {workdir} has made, '
         f'got {config.epochs}; choose another --workdir, or evaluate an earlier checkpoint'
     )
 
@@ -103,7 +103,7 @@ def match_data(earlier: Meta, sets: Mapping[str, ImageSet], step: int) -> list[s
             limited = 'data.limit took the first images then, and takes some of every class now; '
         raise UserError(
             f'the images have changed since checkpoint {step}: {listed}; {limited}'
-            'bring the old ones back or choose another --workdir'
+            'restore the old images or choose another --workdir'
         )
     now = versions()
     newer = [f'{k} {v} there, {now.get(k)} now' for k, v in earlier.versions.items() if now.get(k) != v]

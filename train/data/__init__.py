@@ -2,14 +2,14 @@
 
     config.data
       -> a source        sources/: a TFDS directory, torchvision's files, a folder, PyTorch, the digits;
-                         `locate.py` says which, and download/ fetches what is nowhere
+                         `locate.py` says which, and download/ gets missing sets
       -> decoded once    sources/records.py and decode.py: pixels of one size and one number of channels
       -> one array       cache.py: a file of each stored split, hashed once, mapped into memory afterwards
       -> one selection   selection.py, splits.py: split, classes and limit become one array of indices
       -> ImageSet        imageset.py: the array and the indices; a PyTorch DataLoader takes it, too
-      -> placed          pipeline.OnDevice: the pixels lie on the devices; or stream.Stream: they stay on
+      -> placed          pipeline.OnDevice: the pixels are on the devices; or stream.Stream: they stay on
                          disk and batches are read ahead. Both give the same batches by `feed(rows)`
-      -> batches         pipeline.py: a function of (seed, step), the next row of the epoch's permutation
+      -> batches         pipeline.py: a function of (seed, step), the next part of the epoch's permutation
       -> augmented       augment.py: in the compiled step, by keys that are a function of (seed, step)
 
 `load` and `load_splits` go from the config to the `ImageSet`, `train.experiment` places it, `train.loop` asks

@@ -18,7 +18,8 @@ Targets = Float[Array, 'batch classes']
 
 
 class Draws(NamedTuple):
-    """An image's random numbers, uniform on [0, 1), drawn at once: switching one off leaves the others."""
+    """An image's random numbers, uniform on [0, 1), drawn at once: if one augmentation is off, the numbers of
+    the others stay."""
 
     top: Array
     left: Array
@@ -47,8 +48,8 @@ def augment(
     cutout cuts. Images stay uint8 where nothing needs fractions.
 
     Row i must be the whole batch's row i: a global array under `jit`, however it is sharded. Under `pmap`
-    or `shard_map` rows are a device's own, and `axis_name` names the mapped axis. Mixing reads a row of
-    the neighbour: one transfer between devices a step.
+    or `shard_map` rows are a device's own, and `axis_name` names the mapped axis. Mixing needs a row of
+    the next device: one transfer between devices in a step.
     """
     positions = jnp.arange(len(images))
     if axis_name is not None:
@@ -66,8 +67,8 @@ def augment(
     next_draws, next_images, next_targets = jax.tree.map(
         lambda values: following(values, last, axis_name), (draws, images, targets)
     )
-    # twice the work, and still a tenth of the time: XLA's CPU backend would compute the pixels of
-    # following(each(...)) anew for each of their uses
+    # twice the work, but a tenth of the time: XLA's CPU backend would compute the pixels of
+    # following(each(...)) again wherever they are used
     own, other = (each(draws, images), targets), (each(next_draws, next_images), next_targets)
     return jax.vmap(functools.partial(mix, options=options))(keys, draws, own, other)
 
@@ -126,7 +127,7 @@ def cutout(image: Pixels, draws: Draws, side: int, mean: Any) -> Pixels:
 def mix(
     key: Key[Array, ''], draws: Draws, own: tuple[Array, Array], partner: Sequence[Array], options: Any
 ) -> tuple[Pixels, Float[Array, ' classes']]:
-    """mixup or cutmix of an image and its target with a partner; with both switched on, a coin decides.
+    """mixup or cutmix of an image and its target with a partner; if both are on, each with probability 1/2.
 
     share ~ Beta(alpha, alpha). mixup: share * own + (1 - share) * other. cutmix: a box of the other with
     sqrt(1 - share) of height and width, centred on any pixel and clipped; the share becomes what is left.

@@ -1,4 +1,4 @@
-"""Decoding happens once: a decoded split is kept as plain arrays on disk, and memory-mapped from there."""
+"""Decoding happens once: a decoded split is stored as plain arrays on disk, and memory-mapped from there."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ from train.memory import megabytes
 from train.progress import Progress, shown
 
 BLOCK = 2**22  # bytes written at a time
-FORMAT = 1  # raise it when what is stored for the same key changes
+FORMAT = 1  # to be increased when the stored arrays of the same key change
 
 
 def cache_folder(configured: str) -> pathlib.Path:
@@ -46,10 +46,10 @@ def decoded_once(
 ) -> ImageSet:
     """The split's images at `size` and `channels`: from the cache in `folder`, else decoded into it.
 
-    An entry is written beside its place and renamed, under a lock that other processes wait for, and its
-    SHA-256 is verified whenever it is read; a corrupt one is decoded again. A cache that cannot be written,
-    or has no room, costs a warning and the memory of the decoded arrays; where they do not fit there
-    either, that is a UserError.
+    An entry is written to a temporary folder and renamed, under a lock that other processes wait for, and
+    its SHA-256 is verified whenever it is read; a corrupt one is decoded again. If the cache cannot be
+    written, or its disk is full, a warning says so and the arrays are decoded into memory; if they do not
+    fit there either, that is a UserError.
     """
     key = json.dumps([FORMAT, name, split, version, size, channels])
     stem = re.sub(r'[^\w.-]+', '_', f'{name}-{split}')
@@ -73,7 +73,7 @@ def decoded_once(
         except OSError as error:
             warnings.warn(
                 f'the cache {folder} is not usable ({error}): images are decoded in every run; '
-                'set --config.data.cache_dir=DIR to a writable folder with room',
+                'set --config.data.cache_dir=DIR to a writable folder with enough space',
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -81,13 +81,13 @@ def decoded_once(
         found = _open(entry, name, split, progress)
     if found is None:
         raise UserError(
-            f'{entry}: what was just written does not read back; check the disk or set data.cache_dir'
+            f'{entry}: what was just written cannot be read; check the disk or set data.cache_dir'
         )
     return found
 
 
 def _open(entry: pathlib.Path, name: str, split: str, progress: Progress) -> ImageSet | None:
-    """The verified entry; None where there is none, and after a warning where it is corrupt."""
+    """The verified entry; None if there is none, and with a warning if it is corrupt."""
     if not entry.exists():
         return None
     file = entry / 'images.npy'
@@ -108,7 +108,7 @@ def _open(entry: pathlib.Path, name: str, split: str, progress: Progress) -> Ima
 
 
 def _stored(file: pathlib.Path, offset: int) -> Iterator[bytes]:
-    """The pixels read from the file: read through the map, they would stay in the process's memory."""
+    """The pixels, read from the file: if they were read through the map, they would stay in memory."""
     with file.open('rb') as stream:
         stream.seek(offset)
         while block := stream.read(BLOCK):
@@ -131,7 +131,7 @@ def _write_arrays(
     shape = (records.count, *first.shape)
     if (needed := math.prod(shape)) > (free := shutil.disk_usage(folder).free):
         raise OSError(errno.ENOSPC, f'{megabytes(needed)} needed, {megabytes(free)} free')
-    # written, not mapped: a full disk is an error here and a crash there
+    # written, not mapped: a full disk is an error when writing and a crash when mapping
     with (folder / 'images.npy').open('wb') as file:
         header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
         np.lib.format.write_array_header_1_0(file, header)

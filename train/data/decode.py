@@ -1,4 +1,4 @@
-"""From a file's bytes to pixels, and from an image's own size and channels to those asked for."""
+"""From a file's bytes to pixels, and from an image's own size and channels to those of the config."""
 
 import io
 import pathlib
@@ -57,7 +57,7 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int] | None:
 def fit(image: np.ndarray, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """`image` [H, W, 1 or 3] uint8 with `channels` (Pillow's luminance, or repeated), bilinear to `size`.
 
-    `size` is (height, width); None, and 0 for `channels`, keep what is there.
+    `size` is (height, width); None, and 0 for `channels`, change nothing.
     """
     channels = channels or image.shape[-1]
     if (size is not None and image.shape[:2] != size) or image.shape[-1] > channels:

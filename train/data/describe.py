@@ -1,4 +1,4 @@
-"""What a run says of its images before it starts."""
+"""What a run prints about its images before it starts."""
 
 from collections.abc import Mapping, Sequence
 

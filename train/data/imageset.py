@@ -25,7 +25,7 @@ class ImageSet:
         indices: [N] which of `pixels` belong to the set, in its order; None for all M.
         file: the .npy file that `pixels` maps. A pickled set names it in place of the pixels, so that a
             spawned DataLoader worker maps the same file.
-        origin: for people, where the images come from.
+        origin: where the images come from, in words.
     """
 
     pixels: np.ndarray

@@ -1,4 +1,4 @@
-"""Where the images are: from `config.data` to a source, downloaded if it must be."""
+"""Where the images are: from `config.data` to a source, which is downloaded if necessary."""
 
 import os
 import pathlib
@@ -22,7 +22,7 @@ SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
 
 
 class NotFound(UserError):
-    """The data set is nowhere; `missing` says where it was looked for, without the ways out of `train`."""
+    """The data set is nowhere; `missing` says where it was searched, without the advice for `train`."""
 
     def __init__(self, missing: str, ways_out: str):
         super().__init__(f'{missing}; {ways_out}')
@@ -32,8 +32,8 @@ class NotFound(UserError):
 def find(data: Any) -> Source:
     """The place that `data.source` names, with 'auto' the first that has `data.name`; else it is downloaded.
 
-    Raises NotFound where nothing has it, and within seconds where it cannot be downloaded: where it
-    looked, how to point it elsewhere, and the same command with the embedded digits.
+    Raises NotFound if it is in no place, and within seconds if it cannot be downloaded; the message says
+    where it was searched, how to choose another place, and the same command with the embedded digits.
     """
     if data.source not in SOURCES:
         raise UserError(f'data.source: expected one of {", ".join(SOURCES)}, got {data.source!r}')
@@ -87,7 +87,7 @@ def _on_disk(root: pathlib.Path, data: Any) -> Source | None:
         found = CifarPickles.find(root, data.name) or IdxFiles.find(root, data.name)
     if found is None and data.source in ('auto', 'folder'):
         found = _of_images(root / data.name)
-        # the folder itself, unless it could be taken for a set that everybody knows
+        # the folder itself, unless the name is that of a well-known set
         known = data.name in OFFICIAL or data.name == 'digits'
         if found is None and data.data_dir and (data.source == 'folder' or not known):
             found = _of_images(root)
@@ -100,7 +100,7 @@ def _of_images(folder: pathlib.Path) -> Source | None:
 
 
 def _is_one_set(folder: pathlib.Path) -> bool:
-    """Whether the folder's images are one set, and not several sets that lie there."""
+    """Whether the folder's images are one set, and not several sets."""
     source = _of_images(folder)
     return isinstance(source, LabelledFiles) or (
         isinstance(source, ImageFolder)

@@ -2,8 +2,8 @@
 
 An epoch's order is a permutation drawn from the seed and the epoch's number. A step's batch is the
 next `batch_size` of it; the last one is filled up with -1, which stands for no image. The decoded
-set lies on the device, and the jitted step gathers its rows, so the host sends 4 bytes an image; or
-batches are sent whole. A `Feed` is either, and the step takes both.
+set is on the device, and the jitted step gathers its rows, so the host sends 4 bytes for an image; or
+whole batches are sent. A `Feed` is either of these, and the step takes both.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from train.data.imageset import ImageSet
 
-# The seed's streams: folded in first, so that order and initial values are independent.
+# Number of the seed's random stream for the order, so that order and initial values are independent.
 ORDER_STREAM = 1
 
 
@@ -47,14 +47,14 @@ class Feed(NamedTuple):
 
 
 class Images(Protocol):
-    """A split's images where training takes them from, on the devices or streamed."""
+    """A split's images as training uses them, on the devices or streamed."""
 
     def feed(self, rows: np.ndarray) -> Feed:
         """The batch of each of `rows`, [steps, width] image numbers; -1 gives a masked row."""
 
 
 class OnDevice:
-    """A split whose images lie on the devices; `replicate` puts them there."""
+    """A split whose images are on the devices; `replicate` puts them there."""
 
     def __init__(self, images: ImageSet, *, replicate: Callable[[Resident], Resident]):
         arrays: Any = images.images, images.labels

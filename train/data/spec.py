@@ -1,4 +1,4 @@
-"""What the images of a data set are like, without the images: enough to build a model for them."""
+"""Classes and shape of a data set without its images: enough to build a model for them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def spec(data: Any, *, classes: int | Sequence[str] = (), like: ImageSpec | None
     Args:
         data: config.data.
         classes: their number or names, if these are given; else those that the set is known to have.
-        like: answers what neither says.
+        like: used for what neither says.
 
     Raises:
         UserError: nothing says the images' shape.

@@ -1,8 +1,8 @@
 """Sets that do not fit on the device: batches read ahead by grain's threads, in the order of any other run.
 
-The pixels stay where the cache keeps them, memory-mapped on disk. A worker copies a batch's rows out of the
-map, which needs no decoding and lets other threads run meanwhile, so threads do what would cost processes
-their start, their pickling and a copy of every batch.
+The pixels stay in the cache on disk, memory-mapped. A worker copies a batch's rows from the map, which needs
+no decoding and lets other threads run meanwhile, so threads are enough: processes would take time to start
+and to pickle and copy every batch.
 """
 
 import dataclasses
@@ -16,14 +16,15 @@ from train.data.imageset import ImageSet
 from train.data.pipeline import Batch, Feed
 from train.memory import megabytes
 
-# Batches on the device, or on their way to it, before the step that takes them.
+# Batches that are copied to the device before the steps that use them.
 AHEAD = 2
 # Share of the free memory that a set may take: the rest is for the model, its gradients and XLA.
 SHARE = 0.5
 
 
 def place(placement: str, needed: int, free: int | None) -> tuple[bool, str]:
-    """(whether the images live on the device, how to say so), for `needed` bytes of `free` ones on a device.
+    """(whether the images are on the device, words that say so), for `needed` bytes of `free` ones on a
+    device.
 
     'auto' streams what takes more than half of the free memory; None, unknown, counts as enough.
     """

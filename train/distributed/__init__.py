@@ -1,1 +1,1 @@
-"""Devices and processes: the only place that knows how many there are."""
+"""Devices and processes: the only package that knows how many there are."""

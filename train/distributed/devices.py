@@ -29,13 +29,13 @@ from train.state import TrainState
 
 AXIS = 'data'
 WHOLE = PartitionSpec()
-# Values below which dividing an array costs more messages than it saves memory (16 KiB of float32).
+# Arrays with fewer values are not divided: the memory saved is not worth the communication (16 KiB).
 SMALL = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices of a run and how values lie on them."""
+    """The devices of a run and how values are placed on them."""
 
     mesh: Mesh
     parallel: str = 'jit'
@@ -45,7 +45,7 @@ class Devices:
         """The first `count` devices, all of them if 0; one for `single`.
 
         Raises:
-            UserError: there are not so many, or the processes cannot share them so.
+            UserError: there are fewer, or the processes cannot share them in this way.
         """
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
         if not 0 <= count <= len(devices):
@@ -66,7 +66,7 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """Number of devices, those of other processes among them."""
+        """Number of devices, including those of other processes."""
         return self.mesh.size
 
     @property
@@ -96,7 +96,7 @@ class Devices:
             )
 
     def free_memory(self) -> int | None:
-        """Bytes free on each device, the least of any process's; None where the device does not say."""
+        """Bytes free on each device, the minimum over processes; None if the device does not report them."""
         local = self.mesh.local_devices
         if self.platform == 'cpu':
             free: int | None = memory.available() // len(local)
@@ -110,13 +110,13 @@ class Devices:
         return int(least) if (least := everyones.min()) >= 0 else None
 
     def peak_memory(self) -> int:
-        """The most bytes used so far: on a device of this process where it says so, else by the process."""
+        """The most bytes used so far: on a device of this process if it reports them, else by the process."""
         stats = [device.memory_stats() or {} for device in self.mesh.local_devices]
         used = [one['peak_bytes_in_use'] for one in stats if 'peak_bytes_in_use' in one]
         return max(used) if used else memory.peak()
 
     def replicate(self, tree: Any) -> Any:
-        """`tree` whole on every device."""
+        """`tree`, replicated on every device."""
         return jax.tree.map(lambda x: self._put(x, NamedSharding(self.mesh, WHOLE)), tree)
 
     def fetch(self, tree: Any) -> Any:
@@ -133,7 +133,7 @@ class Devices:
         return jax.tree.map(self._put, state, layout)
 
     def layout(self, state: TrainState) -> Any:
-        """Where the state's values lie: whole on every device, or for `fsdp` a sharding for each."""
+        """Where the state's values are: replicated on every device, or for `fsdp` a sharding for each."""
         if self.parallel != 'fsdp':
             return NamedSharding(self.mesh, WHOLE)
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self.divided(x.shape)), state)
@@ -162,7 +162,7 @@ class Devices:
         return slice(int(mine[0]) * each, (int(mine[-1]) + 1) * each)
 
     def join(self, rows: np.ndarray) -> jax.Array:
-        """A batch's array, of which each process brings the images that are its `own`."""
+        """A batch's array; each process gives the images that are its `own`."""
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         stacked = self._stacked(rows, len(self.mesh.local_devices), 0)
         return jax.make_array_from_process_local_data(sharding, stacked)
@@ -179,7 +179,7 @@ class Devices:
         """`function`, compiled for the devices.
 
         Its argument number `batch`, from 0, is divided among them along `axis`. `outputs` are the
-        layouts of its results, None for whole on every device. Arguments `donate` give up their memory.
+        layouts of its results, None for replicated. The memory of the arguments `donate` is reused.
         """
         if self.parallel != 'pmap':
             outputs = NamedSharding(self.mesh, WHOLE) if outputs is None else outputs

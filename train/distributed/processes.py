@@ -1,8 +1,8 @@
-"""Several processes that compute as one: JAX's own distributed runtime, started and ended with care.
+"""Several processes that compute together: starts and ends JAX's distributed runtime.
 
 Every process runs the same program on the same config, sees the devices of all, and takes the same steps;
-the first one writes what is written once. If only one process knows something (a signal, its clock), it
-must tell the others before any of them acts on it; otherwise they wait for each other for ever.
+the first one writes the files. If only one process knows something (a signal, its clock), it must tell the
+others before any of them acts on it; otherwise they wait for each other for ever.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def index() -> int:
 
 
 def first() -> bool:
-    """Whether this process writes what is written once."""
+    """Whether this is the process that writes logs and files."""
     return index() == 0
 
 
@@ -125,7 +125,7 @@ def start(request: Mapping[str, Any], timeout: int) -> None:
     with a message and a stack trace. (Its client accepts a callback instead, but jaxlib 0.10 cannot turn
     the status that it would pass into a Python object.)
     """
-    # The runtime would handle SIGTERM itself; here the loop does, and tells the other processes.
+    # The runtime would handle SIGTERM itself; here the loop handles it and tells the other processes.
     jax.config.update('jax_enable_preemption_service', False)
     where = request.get('coordinator_address') or 'the address that the launcher names'
     message = (
@@ -152,7 +152,7 @@ def start(request: Mapping[str, Any], timeout: int) -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Turns a failed communication between processes into a `UserError`."""
+    """Raises a `UserError` for a failed communication between processes."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, TimeoutError) as error:  # the latter from orbax's barriers
@@ -191,7 +191,7 @@ def parted(command: Callable[[], int]) -> int:
 
 
 def _end_now(message: str, code: int) -> None:
-    """Ends the process, whatever it is in the middle of."""
+    """Ends the process at once."""
     sys.stdout.flush()
     sys.stderr.flush()
     if message:

@@ -1,8 +1,8 @@
-"""Several states of one task on one device: seeds, or learning rates, that train at once.
+"""Several states of one task on one device, with different seeds or learning rates.
 
 A state's values have a first axis, one entry a replica. On an accelerator a step is one program for all of
 them, under `vmap`. On CPU the replicas take turns, a chunk of steps each, with the program of a single run:
-there `vmap` makes grouped convolutions of convolutions, which take longer than as many plain ones.
+there `vmap` turns convolutions into grouped ones, which take longer than separate convolutions.
 """
 
 import dataclasses

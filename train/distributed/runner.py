@@ -29,7 +29,7 @@ class Runner:
         self.chunk = chunk
         # Whether a chunk of steps is one loop on the device; None: `_is_scanned` decides.
         self.scans: bool | None = None
-        # On CPU the devices share threads; steps in flight whose sums wait for one another can take all.
+        # On CPU the devices share threads; several steps at once, which wait for one another, can use all.
         self.waits = devices.platform == 'cpu' and devices.count > 1
         whole = NamedSharding(devices.mesh, WHOLE)
         outputs = (whole if layout is None else layout, whole)
@@ -89,7 +89,7 @@ class Runner:
         return added(jax.device_get(results))
 
     def predict(self, params: Values, stats: Values, feed: Feed) -> np.ndarray:
-        """Probabilities [rows, classes] of all the feed's batches, one below the other, their padding too."""
+        """Probabilities [rows, classes] of all the feed's batches, concatenated, with their padding."""
         results = []
         for i, part in enumerate(feed.parts):
             one = self._predict_step(params, stats, feed.resident, self._placed(part), np.int32(i))

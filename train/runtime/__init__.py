@@ -1,1 +1,1 @@
-"""What happens to a running program from outside: signals, full disks, too little memory."""
+"""The program and its operating system: signals, full disks, too little memory."""

@@ -1,13 +1,13 @@
-"""glibc's malloc, told to keep the memory that a step gives back.
+"""Makes glibc's malloc keep the memory that a step frees.
 
-XLA on CPU allocates the temporary arrays of every call anew. Blocks above 32 MiB glibc takes from the
-system and returns, and blocks of threads other than the main one above 64 MiB; the system fills each
-page with zeros when it is touched again, half a millisecond for a MiB. A training step of the ViT took
-2.2 times as long, one of `branching_attn` 1.2 times (docs/speed.md). In exchange the process keeps its
-largest size, a few hundred MB more than it would need.
+XLA on CPU allocates the temporary arrays of every call anew. glibc takes blocks above 32 MiB from the system
+and returns them, and so blocks above 64 MiB of threads other than the main one; the system fills each page
+with zeros when it is used again, half a millisecond for a MiB. A training step of the ViT took 2.2 times as
+long, one of `branching_attn` 1.2 times (docs/speed.md). In exchange the process keeps its largest size, a few
+hundred MB more than it would need.
 
-What these environment variables do, they override: MALLOC_ARENA_MAX=1, MALLOC_MMAP_THRESHOLD_ and
-MALLOC_TRIM_THRESHOLD_ of 1073741824.
+The environment variables MALLOC_ARENA_MAX=1, MALLOC_MMAP_THRESHOLD_=1073741824 and
+MALLOC_TRIM_THRESHOLD_=1073741824 do the same; where one of them is set, it is used.
 """
 
 import ctypes

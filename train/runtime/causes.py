@@ -1,4 +1,4 @@
-"""What an error was raised from."""
+"""The chain of causes of an error."""
 
 from collections.abc import Iterator
 

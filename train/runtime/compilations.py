@@ -6,7 +6,7 @@ import warnings
 
 import jax
 
-# JAX warns of every program that it cannot keep or look up; one warning is enough.
+# JAX warns for every program that it cannot store or look up; one warning is enough.
 OF_EACH_PROGRAM = 'Error (reading|writing) persistent compilation cache entry'
 
 

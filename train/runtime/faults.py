@@ -1,4 +1,4 @@
-"""Full disks, missing folders, too little memory: one line with the cause and the remedy."""
+"""Full disks, missing folders, too little memory: one line with the cause and what to do."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from flaxnets.errors import UserError
 from train.checkpointing.checkpoints import committed
 from train.runtime.causes import causes
 
-# orbax writes through TensorStore, whose errors carry the system's only as text.
+# orbax writes through TensorStore, whose errors contain the system's error only as text.
 SYSTEM = {
     errno.ENOSPC: ('no space left', 'disk full', 'ENOSPC'),
     errno.EDQUOT: ('quota exceeded', 'EDQUOT'),
@@ -28,7 +28,7 @@ REMEDIES = {
     errno.EROFS: 'the file system is read-only: choose another --workdir, or mount it for writing',
     errno.EACCES: 'permission denied: choose another --workdir, or change the permissions',
     errno.EPERM: 'permission denied: choose another --workdir, or change the permissions',
-    errno.ENOENT: 'a file or folder has disappeared: put it back',
+    errno.ENOENT: 'a file or folder has disappeared: restore it',
     errno.EIO: 'the disk cannot be read or written: check it',
     errno.EMFILE: 'too many open files: raise the limit (ulimit -n)',
 }
@@ -100,7 +100,7 @@ def largest_half(size: int) -> int:
 
 
 def progress(workdir: pathlib.Path) -> str:
-    """From where the run can continue."""
+    """The step from which the run can continue, in words."""
     try:
         steps = committed(workdir / 'checkpoints')
     except OSError:

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP, Ctrl-C: the step under way ends, the state is saved, the program says how to continue."""
+"""SIGTERM, SIGHUP, Ctrl-C: the current step ends, the state is saved, the program says how to continue."""
 
 import contextlib
 import math
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-# Seconds that a signal waits for a compilation, which no Python code can interrupt, when nothing is unsaved.
+# Seconds that a signal waits for a compilation, which Python cannot interrupt, if there is nothing to save.
 PATIENCE = 8.0
 # A terminal that closes sends SIGHUP.
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """A signal has ended the run; nothing is lost. Not an `Exception`, so that no handler catches it."""
+    """A signal has ended the run; the state is saved. Not an `Exception`, so that no handler catches it."""
 
     def __init__(self, signum: int, where: str = ''):
         super().__init__(f'{signal.Signals(signum).name}{where}')
@@ -77,8 +77,8 @@ class Stop:
 
 @contextlib.contextmanager
 def signals(*, own_process: bool = False) -> Iterator[Stop]:
-    """Inside the block a `Stop` handles SIGTERM, SIGINT and, unless `nohup` ignores it, SIGHUP; outside the
-    main thread, which Python gives the signals to, it never gets one.
+    """Inside the block a `Stop` handles SIGTERM, SIGINT and, unless `nohup` ignores it, SIGHUP. Python sends
+    signals to the main thread only: in other threads it never gets one.
 
     With `own_process` (the command line, not a notebook) a second Ctrl-C ends the process at once, and so
     does a signal that cannot be handled because of a long compilation.
@@ -125,7 +125,7 @@ def _quiet_where_ignored(stop: Stop) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(stop: Stop) -> Iterator[None]:
-    """A thread that is told of signals even while the main thread is inside XLA."""
+    """A thread that notices signals also while the main thread is inside XLA."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     before = signal.set_wakeup_fd(write_end)
@@ -180,8 +180,8 @@ def end_process(signum: int, why: str) -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process with its exit code, without Python's own clearing up: that crashes inside JAX after
-    an exception has passed through its compiler, and the exit code would be another one."""
+    """Ends the process with its exit code, without Python's own shutdown: that crashes inside JAX after
+    an exception has passed through its compiler, and the exit code would be wrong."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -189,6 +189,6 @@ def leave(code: int) -> NoReturn:
 
 
 def _say(text: str) -> None:
-    """Writes to stderr from any thread; nobody may be reading."""
+    """Writes to stderr from any thread, also if nothing reads it."""
     with contextlib.suppress(OSError):
         os.write(2, f'{text}\n'.encode(errors='backslashreplace'))

@@ -1,4 +1,4 @@
-"""stdout and stderr that outlive their reader, and can write any text."""
+"""stdout and stderr that work without a reader, and can write any text."""
 
 import errno
 import io
@@ -6,12 +6,12 @@ import os
 import sys
 from typing import Any
 
-# A pipe whose reader has gone, as after `| head`; a terminal that was closed.
+# A pipe whose reader has ended, as after `| head`; a terminal that was closed.
 NO_READER = (errno.EPIPE, errno.EIO)
 
 
 class _Kept(io.FileIO):
-    """A file descriptor; what nobody reads any more is dropped."""
+    """A file descriptor; what is written after the reader has ended is dropped."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -23,8 +23,8 @@ class _Kept(io.FileIO):
 
 
 def keep() -> None:
-    """Makes the process's stdout and stderr drop what nobody reads, and write characters that their encoding
-    lacks as escapes."""
+    """Makes the process's stdout and stderr drop text without a reader, and write characters that their
+    encoding lacks as escapes."""
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: `>&-`

@@ -103,7 +103,7 @@ def test_a_checkpoint_of_another_limit_is_refused_and_says_why():
     ):
         resume.match_data(meta, now, 3)
     meta.config['data']['limit'] = 0
-    with pytest.raises(UserError, match=r'now\); bring the old ones back'):
+    with pytest.raises(UserError, match=r'now\); restore the old images'):
         resume.match_data(meta, now, 3)
 
 

@@ -59,7 +59,7 @@ def cifar(folder: str, splits: dict[str, list[str]], labels: dict[str, str]) -> 
 
 def tar_members(file: pathlib.Path, names: list[str]) -> dict[str, bytes]:
     """The contents of the regular files `names` in a gzipped tar. Nothing is extracted: other members,
-    such as links and paths that leave the folder, are passed over."""
+    such as links and paths outside the folder, are ignored."""
     try:
         with tarfile.open(file, 'r:gz') as archive:
             found = {}

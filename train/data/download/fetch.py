@@ -1,4 +1,4 @@
-"""Fetching a file: with a time limit, resumed where it broke off, its checksum verified."""
+"""Downloads a file: with a time limit, resumed after an interruption, its checksum verified."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from flaxnets.errors import UserError
 
 TIMEOUT = 10.0  # seconds without a byte
 REACH = 5.0  # seconds until a host counts as not reachable; name servers can take longer
-ATTEMPTS = 5  # each goes on where the one before broke off
+ATTEMPTS = 5  # each continues where the one before was interrupted
 BLOCK = 1 << 18
 
 Progress = Callable[[int, int], None]  # bytes there, bytes in all
@@ -39,7 +39,7 @@ def fetch(
     """The archive as a verified file in `folder`: the one that is there, or downloaded.
 
     Bytes arrive in `<name>.part`, which a later call continues with an HTTP range; the file gets its name
-    when its SHA-256 is the published one. Raises UserError where not all bytes come, or other ones.
+    when its SHA-256 is the published one. Raises UserError if bytes are missing or wrong.
     """
     file = folder / archive.file_name
     if file.exists() and _sha256(file) == archive.sha256:
@@ -48,7 +48,7 @@ def fetch(
     resumed = part.exists()
     folder.mkdir(parents=True, exist_ok=True)
     _download(archive, part, progress)
-    if _sha256(part) != archive.sha256 and resumed:  # what lay there was another file's beginning
+    if _sha256(part) != archive.sha256 and resumed:  # the part was the beginning of another file
         part.unlink()
         _download(archive, part, progress)
     found = _sha256(part)

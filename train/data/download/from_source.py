@@ -1,4 +1,4 @@
-"""A data set that is on disk, in whatever form, written as TFDS reads it."""
+"""Writes a data set on disk, in any form, as TFDS reads it."""
 
 import dataclasses
 import itertools

@@ -22,8 +22,9 @@ def prepare(name: str, data_dir: pathlib.Path, downloads: pathlib.Path | None = 
     """Download the set `name` and write it under `data_dir`, if it is not there; returns its directory.
 
     The four sets of `OFFICIAL` are fetched and read here, resumably; others by TFDS's code for them, which
-    for some needs TensorFlow. The directory appears when it is whole. Raises UserError within seconds without
-    network, and for a name TFDS does not know. Archives are kept in `downloads`, by default under `data_dir`.
+    for some needs TensorFlow. The directory appears when it is complete. Raises UserError within seconds
+    without network, and for a name TFDS does not know. Archives are kept in `downloads`, by default under
+    `data_dir`.
     """
     import tensorflow_datasets as tfds
 
@@ -107,7 +108,7 @@ def encode_without_tensorflow(features: Any) -> None:
 
 @contextlib.contextmanager
 def one_line(name: str) -> Iterator[None]:
-    """A UserError for whatever TFDS makes of an error in the middle of its work."""
+    """Raises a UserError for any error inside TFDS."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The embedded data set: scikit-learn's 1,797 handwritten digits of 8x8 pixels; nothing need be fetched."""
+"""The embedded data set: scikit-learn's 1,797 handwritten digits of 8x8 pixels, without a download."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from train.data.selection import stratified_mask
 from train.data.sources.records import Records
 
 TEST_FRACTION = 0.2
-SPLIT_SEED = 0  # fixed: everybody's test images are the same
+SPLIT_SEED = 0  # fixed, so that the test images are always the same
 
 
 class EmbeddedDigits:

@@ -76,7 +76,7 @@ def read_idx(file: pathlib.Path, dimensions: int) -> np.ndarray:
                 raise UserError(
                     f'{file}: expected images or labels, got an array of shape {shape}; {FETCH_AGAIN}'
                 )
-            # Block by block: a header that claims too much must not become memory.
+            # Block by block: a wrong size in the header must not allocate memory.
             data = b''.join(_blocks(stream, size + 1))
     except UserError:
         raise

@@ -26,7 +26,7 @@ class ImageFolder:
     """Images in folders named as their classes, in folders named as the splits if there are several.
 
     Classes are numbered in the order of their names, images follow each other class by class, by name.
-    Capitals in a split's name do not matter; hidden files and folders are not looked at.
+    Upper and lower case of a split's name are the same; hidden files and folders are ignored.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -35,7 +35,7 @@ class ImageFolder:
 
     @classmethod
     def find(cls, folder: pathlib.Path) -> 'ImageFolder | None':
-        """The folder, if images are where they should be."""
+        """The folder, if it has images in class folders."""
         found = any(is_image(path) for pattern in ('*/*', '*/*/*') for path in folder.glob(pattern))
         return cls(folder) if found else None
 
@@ -85,7 +85,7 @@ class ImageFolder:
 
 @dataclasses.dataclass
 class Files:
-    """The image files of each class under a folder, and how many files of each kind are none."""
+    """The image files of each class under a folder, and the number of other files by suffix."""
 
     classes: dict[str, list[pathlib.Path]]
     skipped: collections.Counter

@@ -38,14 +38,15 @@ class Source(Protocol):
         """Changes when its files change: part of the cache's key."""
 
     def where(self, split: str) -> str:
-        """For people: where the images of one of `splits` lie, and what there was not read."""
+        """In words: where the images of one of `splits` are, and which files were not read."""
 
     def read(self, split: str) -> Records:
         """The records of one of `splits`."""
 
 
 def files_version(files: Iterable[pathlib.Path], root: pathlib.Path | None = None) -> str:
-    """A digest of the files' paths, sizes and times of change: a file that was replaced is decoded again.
+    """A digest of the files' paths, sizes and times of change: if a file was replaced, the set is decoded
+    again.
 
     `root` is the folder below which a path tells the class, if it does.
     """
@@ -93,7 +94,7 @@ def in_memory(
 def fitted(
     records: Records, size: tuple[int, int] | None, channels: int
 ) -> tuple[Iterator[np.ndarray], list[int]]:
-    """The records' images, all of one shape, and the list that fills with their labels meanwhile."""
+    """The records' images, all of one shape, and a list to which their labels are added meanwhile."""
     labels: list[int] = []
 
     def images() -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""PyTorch's data sets as ours. (Ours are PyTorch's already: hand an `ImageSet` to a torch DataLoader.)"""
+"""PyTorch's data sets as `ImageSet`s. (An `ImageSet` itself can be given to a torch DataLoader.)"""
 
 import warnings
 from collections.abc import Iterator, Sequence
