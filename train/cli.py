@@ -165,8 +165,8 @@ def parse(argv: Sequence[str]) -> 'tuple[ConfigDict, pathlib.Path]':
         raise UserError(_explained(error, argv)) from error
     if rest[1:]:
         raise UserError(
-            f'command line: {rest[1]!r} is not expected; write --config FILE before a config file, and options '
-            'as --config.KEY=VALUE. See --help'
+            f'command line: {rest[1]!r} is not expected; write --config FILE before a config file, and '
+            'options as --config.KEY=VALUE. See --help'
         )
     if workdir.value == '':
         raise UserError('--workdir: expected a folder, got an empty name')
@@ -303,8 +303,8 @@ def _explained(error: BaseException, argv: Sequence[str]) -> str:
     if isinstance(root, TypeError) and 'get_config()' in str(root):
         path, argument = _config_file(argv)
         return (
-            f'{path}:{_line_of(path, "def get_config")}: expected get_config(argument), which gets what follows '
-            f'the colon, {argument!r}: {root}'
+            f'{path}:{_line_of(path, "def get_config")}: expected get_config(argument), which gets what '
+            f'follows the colon, {argument!r}: {root}'
         )
     override = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL)
     if override:

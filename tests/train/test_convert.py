@@ -551,7 +551,7 @@ def evil(tmp_path, monkeypatch):
     ],
 )
 def test_no_file_makes_code_run(act, evil):
-    with pytest.raises(UserError, match='evil:build|expected checkpoints|with a model card'):
+    with pytest.raises(UserError, match=r'evil:build|expected checkpoints|with a model card'):
         act()
     assert not evil.exists()
 
