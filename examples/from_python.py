@@ -1,4 +1,4 @@
-"""Models and runs from Python, in a notebook say.
+"""Models and runs from Python, for example in a notebook.
 
 python examples/from_python.py
 """

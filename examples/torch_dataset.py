@@ -1,4 +1,4 @@
-"""A PyTorch data set trains a flaxnets model, in a loop of your own.
+"""A flaxnets model trained on a PyTorch data set, in a loop of your own.
 
 python examples/torch_dataset.py
 """

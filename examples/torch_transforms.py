@@ -5,7 +5,7 @@ python examples/torch_transforms.py
 Any function from an image to an image of the same size is a transform here:
   torchvision     v2.Compose([v2.ToPILImage(), v2.RandomRotation(10)])
   albumentations  chosen = albumentations.Compose([...]); lambda image: chosen(image=image)['image']
-Transforms without chance need no loop of your own: `data.from_torch` runs a Dataset's once.
+Deterministic transforms need no loop of your own: `data.from_torch` runs a Dataset's once.
 """
 
 import jax.numpy as jnp

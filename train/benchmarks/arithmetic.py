@@ -1,4 +1,4 @@
-"""How much arithmetic a function is: its multiply-adds, counted in JAX's own record of it."""
+"""The multiply-adds of a function, counted in its jaxpr."""
 
 import math
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Single layers beside PyTorch's, forward and with the backward pass: `python -m train.benchmarks.layers`.
 
-What a network of such layers can reach at best. Both sides run in one process, in turns.
+They show what a network of such layers can reach. Both sides run in one process, in turns.
 """
 
 import dataclasses

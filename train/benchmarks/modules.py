@@ -99,7 +99,7 @@ def _watched(classes: set[type], recorded: Callable[..., Any]) -> Iterator[None]
     methods = {cls: vars(bases[0])['__call__'] for cls, bases in defined.items() if bases}
     try:
         for cls, method in methods.items():
-            # A function, not a partial, which would not be bound to the module.
+            # A function, because a partial would not be bound to the module.
             def call(self: Any, *args: Any, _method: Any = method, **kwargs: Any) -> Any:
                 return recorded(_method, self, *args, **kwargs)
 

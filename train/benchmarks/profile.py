@@ -1,4 +1,4 @@
-"""A config's training step taken apart: its modules alone, its operators, its memory."""
+"""The parts of a config's training step: its modules alone, its operators, its memory."""
 
 import functools
 import pathlib
@@ -29,7 +29,9 @@ def measure(config: options.ConfigDict, folder: pathlib.Path | None = None) -> d
         height, width, channels = synthetic.shape(config)
         dtype = 'float64' if config.precision == 'float64' else 'float32'
         images = jax.ShapeDtypeStruct((config.data.batch_size, height, width, channels), dtype)
-        model = experiment.create_model(config, ours.sets['train'])  # the experiment's gave its values away
+        model = experiment.create_model(
+            config, ours.sets['train']
+        )  # the experiment's values have been donated
         model.train()
         root = modules.calls(model, images)
         costs = modules.measure(root)

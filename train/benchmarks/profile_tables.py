@@ -10,7 +10,7 @@ OWN = 'own, ms'
 
 
 def console() -> Console:
-    """One that changes nothing of what it prints."""
+    """A console that prints text unchanged."""
     width = None if sys.stdout.isatty() else 200  # a pipe or a file has no width of its own
     return Console(highlight=False, soft_wrap=True, markup=False, width=width)
 

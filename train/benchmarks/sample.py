@@ -61,9 +61,9 @@ def write_array_records(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
         file_format='array_record',
         disable_shuffling=True,
     )
-    # The builder's own way looks whether it was given a tf.data.Dataset, with TensorFlow.
+    # The builder's own method tests for a tf.data.Dataset, which needs TensorFlow.
     builder._split_generators = lambda _: {'train': examples()}
-    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints messages about downloading
         builder.download_and_prepare()
     return root
 

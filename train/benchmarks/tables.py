@@ -53,7 +53,7 @@ def sources(rates: dict[str, dict[str, float]], title: str, workers: int) -> Tab
 def placements(rates: dict[str, float], title: str) -> Table:
     """A row for each way, and how many times as fast it is as torch's loader."""
     table = Table(title=title)
-    for heading in ('batches from', 'images/s', 'to torch'):
+    for heading in ('batches from', 'images/s', 'compared with torch'):
         table.add_column(heading, justify='left' if heading == 'batches from' else 'right')
     for name, value in rates.items():
         ratio = f'{value / rates["torch"]:.1f}x' if 'torch' in rates else 'torch is not installed'

@@ -1,4 +1,4 @@
-"""Timing two things fairly on a busy machine, and what machine it is."""
+"""Timing functions fairly on a busy machine, and the description of the machine."""
 
 import importlib.metadata
 import os

@@ -132,11 +132,11 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """A row of numbers for each config, by its name, none that would begin after so many `minutes`.
 
-    `against` names what each is compared with. A round of each contender takes about `seconds`.
+    `against` names what each is compared with. A round of each side takes about `seconds`.
     """
     started = time.monotonic()
     enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    jax.config.update('jax_enable_compilation_cache', False)  # or it would be the cache that is timed
+    jax.config.update('jax_enable_compilation_cache', False)  # or reading the cache would be timed
     try:
         for name, config in configs.items():
             if time.monotonic() - started > 60 * minutes:
@@ -163,7 +163,7 @@ def measure_one(
             contenders[name].evaluate(1)
         except NotApplicable:
             continue
-        except Exception as error:  # whatever torch.compile meets, or a model without a twin
+        except Exception as error:  # any error of torch.compile, or a model without a twin
             contenders.pop(name, None)
             failed[name] = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
     steps = round_of(contenders, seconds)

@@ -1,7 +1,7 @@
-"""Attention maps: where in the image the weights of a transformer's heads lie.
+"""Attention maps: the weights of a transformer's heads over the image.
 
-In a ViT they are those of the class token, which alone is classified; in a model without one, those of
-a few tokens, marked in the image.
+In a ViT they are those of the class token, from which the class is computed; in a model without one, those
+of a few tokens, marked in the image.
 """
 
 from collections.abc import Sequence

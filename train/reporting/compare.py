@@ -1,6 +1,6 @@
 """Several runs on one page: their curves in one picture, their scores in one table.
 
-Runs whose configs differ in nothing but the seed stand together: mean and standard deviation.
+Runs whose configs differ only in the seed are grouped: mean and standard deviation.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a workdir says of its run, finished or not: options by key, the epochs' rows, the summary."""
+    """The files of a run, finished or not: options by key, the epochs' rows, the summary."""
 
     name: str
     options: dict[str, Any]
@@ -142,7 +142,7 @@ def mean(values: Sequence[float], form: str) -> Cell:
 
 
 def by_seed(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in nothing but the seed (and where their data lie), under the first one's name."""
+    """Runs that differ only in the seed (and in where their data are), under the first one's name."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         key = tuple(
@@ -177,5 +177,5 @@ def decides(name: str) -> bool:
 
 
 def distinct(names: Sequence[str], workdirs: Sequence[pathlib.Path]) -> list[str]:
-    """The folders' names, with their parents where two are alike."""
+    """The folders' names, with their parents where two are equal."""
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, workdirs, strict=True)]

@@ -19,7 +19,7 @@ from train.runtime.first_step import FirstStep
 
 __all__ = ['VARYING_KEYS', 'Reporter', 'duration', 'show_scores']
 
-# Times, memory and the command: all that may differ between two runs of the same config.
+# Times, memory and the command: everything that may differ between two runs of the same config.
 VARYING_KEYS = (
     'seconds',
     'images_per_second',

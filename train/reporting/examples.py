@@ -1,4 +1,4 @@
-"""Which images are worth a look: mistakes, answers class by class, samples. Their probabilities decide."""
+"""Which images a report shows: mistakes, predictions for each class, samples, chosen by probabilities."""
 
 from collections.abc import Sequence
 
@@ -22,9 +22,9 @@ def confident_mistakes(labels: Labels, probabilities: Probabilities, count: int 
 def per_predicted_class(
     labels: Labels, probabilities: Probabilities, *, each: int = 2
 ) -> dict[int, tuple[list[int], list[int]]]:
-    """For each class, the first `each` images wrongly and the first `each` rightly predicted as it.
+    """For each class, the first `each` images wrongly and the first `each` correctly predicted as it.
 
-    There are fewer where the model gives that answer less often. Source: the pictures of document 001.
+    There are fewer if the model predicts the class less often. Source: the pictures of document 001.
     """
     predicted = probabilities.argmax(1)
     found = {}

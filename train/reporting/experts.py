@@ -1,4 +1,4 @@
-"""How the expert CNN shares its work: the mean weight of each expert for the images of each class."""
+"""How the expert CNN uses its experts: the mean weight of each expert for the images of each class."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from train.reporting.figures import LIGHT, figure, styled
 def weights(
     model: nnx.Module, images: Float[Array, 'batch height width channels']
 ) -> Float[np.ndarray, 'blocks batch experts'] | None:
-    """The gate's answer of every block for every image; None where the model has no experts."""
+    """The gate's weights of every block for every image; None if the model has no experts."""
     found = [np.asarray(result, np.float32) for _, result in watch.calls(model, images, Gate, '__call__')]
     return np.stack(found) if found else None
 

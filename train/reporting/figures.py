@@ -1,4 +1,4 @@
-"""How a figure looks, and its two forms: SVG for the page, whose theme it follows, and PNG for all else.
+"""The style of figures, and their two forms: SVG for the page, with its theme, and PNG for all else.
 
 Figures are drawn in the light theme's colours. In the SVG each becomes a CSS variable of the page, so that
 one drawing is readable on light and on dark. The series' colours can be told apart with any kind of colour
@@ -94,7 +94,7 @@ def svg(drawn: Any, title: str = '') -> str:
     text = re.sub(r'font-family: [^;"]+;? ?', '', text)
     for name, light in LIGHT.items():
         text = text.replace(light, f'var(--{name}, {light})')
-    start, rest = text.split('>', 1)  # as wide as its place on the page; the viewBox keeps the shape
+    start, rest = text.split('>', 1)  # as wide as its place on the page; the viewBox keeps the aspect ratio
     start = re.sub(r' (width|height)="[^"]*"', '', start)
     return f'{start} role="img" aria-label="{html.escape(title)}">{rest}'
 
@@ -107,7 +107,7 @@ def png(drawn: Any, path: pathlib.Path) -> None:
 
 
 def lay_out(drawn: Any) -> None:
-    """Places what is in the figure once; matplotlib would do it again for each file."""
+    """Computes the layout once; matplotlib would compute it again for each file."""
     if engine := drawn.get_layout_engine():
         engine.execute(drawn)
         drawn.set_layout_engine(None)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from train.reporting.figures import figure, styled
 
-# A kernel of one pixel is no pattern, and more of them than this are no picture.
+# Kernels of one pixel are not drawn, and at most this many are.
 MOST = 64
 
 

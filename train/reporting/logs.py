@@ -1,7 +1,7 @@
 """The numbers of a run in files: metrics.jsonl, metrics.csv, TensorBoard events, Weights & Biases.
 
-All continue without a gap or a repetition: a run that resumes drops what came after its checkpoint, and
-makes it again.
+All continue without a gap or a repetition: a run that resumes deletes the numbers after its checkpoint, and
+computes them again.
 """
 
 import csv
@@ -73,7 +73,7 @@ class Logs:
             curves.close()
 
     def _write_csv(self) -> None:
-        # Whole, because a row may have a column that those before it have not.
+        # The whole file, because a row may have a column that earlier rows do not have.
         text = io.StringIO()
         rows = [flat(row) for row in self.rows]
         columns = dict.fromkeys(key for row in rows for key in row)

@@ -1,7 +1,7 @@
-"""Which neighbours a pixel chose: the K tokens that a ConvNN layer gathers for a few pixels, over the image.
+"""Which neighbours a ConvNN layer chooses: the K tokens that it gathers for a few tokens, over the image.
 
-The layers say so themselves (`NearestLayer.choose`), before and after training. Positions are those of the
-tokens: 2 x 2 pixels each where the layer unshuffles.
+They are the results of `NearestLayer.choose`, before and after training. A token is 2 x 2 pixels if the layer
+unshuffles.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def chosen(
     model: nnx.Module, images: Float[Array, 'batch height width channels']
 ) -> list[Int[np.ndarray, 'batch tokens neighbours']]:
     """For each ConvNN layer, every token's neighbours by their number, in order of similarity; the token
-    itself first where the layer takes it unasked."""
+    itself first if it is always its own first neighbour."""
     found = []
     for (tokens, pool), ranks in watch.calls(model, images, NearestLayer, 'choose'):
         neighbours = np.moveaxis(np.asarray(ranks), 0, -1)
@@ -56,7 +56,8 @@ def draw(
 
 
 def one(axes: Any, image: np.ndarray, neighbours: Int[np.ndarray, 'tokens neighbours'], grid: Any) -> None:
-    """The image, paled, and each query's neighbours: a filled square the query, outlined ones its choice."""
+    """The image, paled, and each query's neighbours: a filled square for the query, outlined squares for its
+    neighbours."""
     from matplotlib.collections import LineCollection, PatchCollection
     from matplotlib.patches import Rectangle
 
@@ -93,8 +94,8 @@ def centre(corner: tuple[float, float], across: float, down: float) -> tuple[flo
 
 
 def nearby(neighbours: Int[np.ndarray, 'batch tokens neighbours'], grid: tuple[int, int]) -> float:
-    """The share of the neighbours, the token itself left out, that lie in the 3 x 3 around their token, where
-    a convolution would look."""
+    """The share of the neighbours, the token itself left out, that lie in the 3 x 3 around their token, the
+    field of a convolution."""
     own = np.broadcast_to(np.arange(neighbours.shape[1])[:, None], neighbours.shape)
     others = neighbours != own
     rows = np.abs(neighbours // grid[1] - own // grid[1])[others]

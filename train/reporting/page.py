@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it: sections of pictures, facts and tables that sort by a click."""
+"""One self-contained HTML page: sections of pictures, facts and tables that sort by a click."""
 
 import dataclasses
 import html

@@ -1,6 +1,6 @@
 """Every picture of a report, from a run's results; `ALL` lists them in the page's order.
 
-A function gives the pictures that its idea has for this model, none where it has no such part.
+A function yields its pictures for this model, none if the model has no such part.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from train.reporting.tokens import grid_of
 
 # Images whose gates are averaged.
 GATED = 512
-# Classes whose mistakes and hits are shown.
+# Classes whose wrong and correct predictions are shown.
 CLASSES = 20
 
 Drawing = Callable[[Results], Iterator[Picture]]
@@ -83,7 +83,12 @@ def predicted_classes(run: Results) -> Iterator[Picture]:
         'two that are of it (blue), with its probability; below a mistake, the true class and its own.'
     )
     yield Picture(
-        'predicted_classes', 'Two mistakes and two hits per predicted class', caption, drawn, html, wide=True
+        'predicted_classes',
+        'Two wrong and two correct predictions per class',
+        caption,
+        drawn,
+        html,
+        wide=True,
     )
 
 
@@ -112,7 +117,7 @@ def first_kernels(run: Results) -> Iterator[Picture]:
 
 
 def neighbour_choices(run: Results) -> Iterator[Picture]:
-    """For each ConvNN layer, whom a few tokens chose."""
+    """For each ConvNN layer, the neighbours of a few tokens."""
     images, pixels = run.inputs(run.shown), run.pixels(run.shown)
     after = neighbours.chosen(run.model, images)
     before = [None] * len(after) if run.initial is None else neighbours.chosen(run.initial, images)
@@ -124,7 +129,7 @@ def neighbour_choices(run: Results) -> Iterator[Picture]:
         else:
             near = f'{100 * neighbours.nearby(first, grid):.1f}% before training, {near}'
             if np.array_equal(first, last):
-                near += ' Nothing that decides this choice learns.'
+                near += ' What decides this choice is not trained.'
         caption = (
             f'The {last.shape[2]} tokens that layer {number} gathers for each of three tokens (filled). '
             f'Share of all neighbours that lie within the 3 × 3 around their token: {near}'

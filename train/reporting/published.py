@@ -37,7 +37,7 @@ def same_data(config: options.ConfigDict, dataset: str, recipe: dict[str, Any]) 
 def same(config: options.ConfigDict, run: dict[str, Any], recipe: dict[str, Any]) -> bool:
     """Whether model, its options and optimiser are the run's; options it does not name have their defaults.
 
-    The documents do not know of their `oversight`s, so either choice stands beside them.
+    The documents do not mention their `oversight`s, so both choices are compared with them.
     """
     if run['model'] != config.model.name:
         return False
@@ -54,5 +54,5 @@ def same(config: options.ConfigDict, run: dict[str, Any], recipe: dict[str, Any]
 
 
 def fits(key: str, value: Any) -> bool:
-    """Whether a document states this setting, rather than saying in words that it does not."""
+    """Whether a document states this setting; else the value is a remark in words."""
     return value in options.OPTIONS['optimizer.name'].choices if key == 'name' else isinstance(value, float)

@@ -1,6 +1,6 @@
 """The report of a run: `index.html`, its pictures as PNG and its numbers as report.json, in one folder.
 
-Nothing here fails a finished run: a picture that cannot be drawn is named on the page.
+Errors here do not affect a finished run: a picture that cannot be drawn is named on the page.
 """
 
 import html
@@ -19,7 +19,7 @@ from train.reporting.page import Picture, Section, number, word
 from train.reporting.published import published
 from train.reporting.results import Results
 
-# Options that a reader looks for even where they are the defaults.
+# Options that are shown even if they are the defaults.
 ALWAYS = ('seed', 'epochs', 'data.batch_size', 'optimizer.name', 'optimizer.learning_rate', 'schedule.name')
 
 
@@ -53,7 +53,7 @@ def attempt(
             shown = picture.as_html()
             png(picture.figure, folder / f'{picture.name}.png')
             yield shown
-    except Exception as error:  # of whatever kind: the run has been trained, and the other pictures stand
+    except Exception as error:  # of any kind: the run has been trained, and the other pictures are shown
         what = (drawing.__doc__ or drawing.__name__).strip().rstrip('.')
         notes.append(f'Not drawn: {what} ({type(error).__name__}: {" ".join(str(error).split())}).')
 
@@ -97,7 +97,7 @@ def replicas(run: Results) -> list[str]:
 
 
 def facts(run: Results) -> dict[str, Any]:
-    """What was trained on what, and how fast."""
+    """Model, data, epochs and speed."""
     summary = run.summary
     height, width, channels = run.images.image_shape
     found = {

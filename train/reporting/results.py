@@ -1,4 +1,4 @@
-"""What a report is made of: one state of a run, and its answers for one split."""
+"""The contents of a report: one state of a run, and its predictions for one split."""
 
 import dataclasses
 import functools

@@ -1,6 +1,6 @@
-"""TensorBoard's event file: one a workdir, however often the run resumes, and written when it says so.
+"""TensorBoard's event file: one in a workdir, however often the run resumes, written without a thread.
 
-A writer with a thread of its own, as TensorBoard's libraries have, hangs or prints pages when a disk is full.
+A writer with its own thread, as in TensorBoard's libraries, hangs or prints pages when a disk is full.
 """
 
 import pathlib

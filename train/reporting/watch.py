@@ -1,4 +1,4 @@
-"""What goes on inside a model: the arguments and results of a layer's method while the model computes."""
+"""The inside of a model: arguments and results of a layer's method while the model computes."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-# One fixed key for what a model draws, as in every evaluation.
+# One fixed random key, as in every evaluation.
 KEY = 0
 
 

@@ -1,4 +1,4 @@
-"""Budget mode: every experiment for a moment, as a check that all of them run. It judges nothing."""
+"""Shortened runs of every experiment, as a check that all of them run, without verdicts."""
 
 import dataclasses
 import json
@@ -25,13 +25,14 @@ class Check:
     processor_seconds: float = 0.0
 
     def saw(self, name: str, workdir: pathlib.Path) -> str:
-        """Adds a finished run; the images it trained on, each as often as it was taken, in words."""
+        """Adds a finished run; returns the number of images it was trained on, counted in every epoch, in
+        words."""
         rows = read_metrics(workdir)
         self.images[name] = round(sum(row['images_per_second'] * row['seconds'] for row in rows))
         return f'{self.images[name]:,} images seen'
 
     def write(self, folder: pathlib.Path, shard: str, started: float) -> str:
-        """Writes it to `folder`, a file a shard, and says what it says."""
+        """Writes it to `folder`, one file for each shard, and returns it in words."""
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.seconds, self.processor_seconds = time.monotonic() - started, used.ru_utime + used.ru_stime
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,7 @@ class Check:
 
 
 def read(folder: pathlib.Path) -> str:
-    """What the checks in `folder` say together; empty where there are none."""
+    """All checks in `folder` in words; empty if there are none."""
     there = [json.loads(path.read_text()) for path in sorted(folder.glob('check-*.json'))]
     return describe(there) if there else ''
 

@@ -1,4 +1,4 @@
-"""Why rows differ from what was published: one sentence or two an experiment, each tested by a run."""
+"""Why results differ from the published ones: one or two sentences for an experiment, tested by runs."""
 
 import json
 import pathlib

@@ -1,6 +1,6 @@
-"""What a model computes today, in a few numbers: a record made with other numbers is of another model.
+"""What a model computes, in a few numbers: a record with other numbers was made by another version of it.
 
-As in `tests/golden`, values and images are drawn by rule, so the numbers depend on the model's code alone.
+As in `tests/golden`, values and images are drawn with fixed seeds, so the numbers depend on the code alone.
 """
 
 import re
@@ -62,7 +62,8 @@ def numbers(
 
 
 def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """What stands for the parameter or statistic `name`: drawn by its name, of the size of initial values."""
+    """A value for the parameter or statistic `name`: drawn with its name as seed, as large as initial
+    values."""
     if name.endswith(('running_mean', 'running_var', 'num_batches_tracked')):
         return np.full(shape, float(name.endswith('var')))
     values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
@@ -72,7 +73,7 @@ def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def summary(values: jax.Array) -> jax.Array:
-    """Sum, norm, and a projection that no permutation leaves as it is."""
+    """Sum, norm, and a projection, which every permutation changes."""
     direction = np.random.default_rng(7).standard_normal(values.size)
     return jnp.stack([values.sum(), jnp.linalg.norm(values.ravel()), values.ravel() @ direction])
 

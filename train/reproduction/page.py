@@ -24,7 +24,7 @@ MARK = re.compile(r'(<!-- results -->\n).*?(<!-- /results -->)', re.DOTALL)
 
 
 def markdown(records: list[Record], refused: list[str], checked: str = '') -> str:
-    """The whole page; `checked` says what a shortened run of everything has shown."""
+    """The whole page; `checked` is the result of a shortened run of everything, in words."""
     found = rows(records)
     published = [row for row in found if not row.experiment.variation_of]
     count = {

@@ -1,7 +1,7 @@
-"""Records: what a finished run leaves in the repository, and from which every table is made.
+"""Records: files of finished runs in the repository, from which every table is made.
 
-A record is one JSON file, `results/SUITE/EXPERIMENT-seedN.json`. It is refused where it no longer speaks of
-the experiment: another config, or a model that computes something else now.
+A record is one JSON file, `results/SUITE/EXPERIMENT-seedN.json`. It is refused if it no longer describes the
+experiment: if the config is another one now, or the model computes something else.
 """
 
 import datetime
@@ -118,12 +118,12 @@ def read(folder: pathlib.Path, *, golden: bool = True) -> tuple[list[Record], li
 
 
 def problem(record: Record, *, golden: bool) -> str:
-    """Why a record does not count any more; empty where it does."""
+    """Why a record is refused; empty if it is valid."""
     experiment = EXPERIMENTS.get(record['experiment'])
     if experiment is None:
         return f'there is no experiment {record["experiment"]} any more'
     now = _material(experiment.name)
-    then = material(record['config'])  # an option that is younger than the record had its default's effect
+    then = material(record['config'])  # options added after the record had the effect of their defaults
     changed = [key for key in sorted(now) if now[key] != then.get(key)]
     if changed:
         listed = ', '.join(f'{key} {then.get(key)!r} there, {now[key]!r} now' for key in changed)

@@ -1,4 +1,4 @@
-"""Runs what a suite still lacks, one training after the other, each in a process of its own."""
+"""Trains the runs that a suite does not have yet, one after the other, each in a separate process."""
 
 import dataclasses
 import pathlib
@@ -78,7 +78,7 @@ def jobs(
 
 
 def shard(all_: list[Job], which: str) -> list[Job]:
-    """Part i of n, '1/4' to '4/4': every n-th job, so that the parts take about as long.
+    """Part i of n, '1/4' to '4/4': every n-th job, so that the parts take about the same time.
 
     Raises:
         UserError: not of that form.
@@ -128,7 +128,7 @@ def remaining(times: list[tuple[str, float]], suites: list[str]) -> float:
 
 def train(job: Job) -> int:
     """Runs the job's command; its exit code."""
-    # In a session of its own, so that Ctrl-C reaches it through us, once.
+    # In another session, so that Ctrl-C reaches it once, through this process.
     child = subprocess.Popen([sys.executable, *job.command()], start_new_session=True)
     with passing_on(child) as received:
         code = child.wait()

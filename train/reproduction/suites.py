@@ -1,4 +1,4 @@
-"""The documents' experiments: configs with overrides, and the figures they are to reproduce.
+"""The documents' experiments: configs with overrides, and the published figures.
 
 A suite is a list of experiments. `choice` says what the document leaves open and is chosen here;
 `variation_of` marks the same experiment under another choice: `--variations` runs those too, and the tables
@@ -16,7 +16,7 @@ from train import published
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A run of a document: `config` as on the command line, and what the document says came of it."""
+    """A run of a document: `config` as on the command line, and the document's figures."""
 
     name: str
     config: str
@@ -149,7 +149,7 @@ def select(
 ) -> list[Experiment]:
     """A suite's experiments, or 'all'; `only` is a shell pattern for the part after the suite's name.
 
-    Without `weights`, those that need them stand aside for their variations from random values.
+    Without `weights`, experiments that need them are replaced by their variations from random values.
 
     Raises:
         UserError: an unknown suite, or a pattern that matches nothing.

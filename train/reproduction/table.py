@@ -1,4 +1,4 @@
-"""Ours beside published: means and deviations over seeds, differences, verdicts."""
+"""Our results and the published ones: means and deviations over seeds, differences, verdicts."""
 
 import csv
 import dataclasses
@@ -11,7 +11,7 @@ from train import published
 from train.reproduction.records import Record
 from train.reproduction.suites import EXPERIMENTS, Experiment
 
-# How far from the mean a published accuracy may lie, beside two deviations: one run's luck, in points.
+# How far from the mean a published accuracy may be, in points, in addition to two deviations.
 TOLERANCE = 1.0
 COMPARED = (
     'test_accuracy', 'best_test_accuracy', 'train_accuracy', 'train_loss', 'test_loss', 'macro_f1',

@@ -1,1 +1,1 @@
-"""The same networks in torch.nn, written apart from ours: for the tests and the benchmark only."""
+"""The same networks in torch.nn, written independently, for tests and benchmarks only."""

@@ -94,7 +94,7 @@ class Attention1d(nn.Module):
 
 class TokenLayer(nn.Module):
     """A token layer between pixel-unshuffle and pixel-shuffle, with the published 1x1 convolution,
-    which is dead without location channels."""
+    which is never used without location channels."""
 
     def __init__(self, in_channels: int, out_channels: int, grid: tuple[int, int], options: dict[str, Any]):
         super().__init__()

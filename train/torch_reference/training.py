@@ -1,7 +1,7 @@
 """A config's training step in PyTorch: the same network, images, loss and optimiser, for the benchmark.
 
 Batches are taken from one uint8 tensor on the device and normalised there. Random augmentation is left out,
-which is to PyTorch's advantage, and the learning rate stays at its peak.
+which favours PyTorch, and the learning rate stays at its peak.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class Training:
         self.batch = 0
 
     def train(self, steps: int) -> None:
-        """So many updates."""
+        """Makes `steps` updates."""
         self.model.train()
         for _ in range(steps):
             images, labels = self._next('train', self.config.data.batch_size)
@@ -78,7 +78,7 @@ class Training:
         self._wait()
 
     def evaluate(self, steps: int) -> None:
-        """Loss and right answers of so many batches."""
+        """Loss and correct predictions of `steps` batches."""
         self.model.train(self.config.evaluate_with_batch_statistics)
         size = self.config.data.eval_batch_size or self.config.data.batch_size
         with torch.inference_mode():
