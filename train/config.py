@@ -83,9 +83,9 @@ OPTIONS: dict[str, Option] = {
     ),
     'data.workers': Option(4, 'threads that read batches ahead of a streamed set', low=1),
     'data.mean': Option(
-        (), 'subtracted from pixels in [0, 1], one a channel; empty: 0; auto: measured, as is data.std'
+        (), 'subtracted from pixels in [0, 1], one for each channel; empty: 0; auto: measured, as is data.std'
     ),
-    'data.std': Option((), 'then divided by, one a channel; empty: 1'),
+    'data.std': Option((), 'then divided by, one for each channel; empty: 1'),
     'data.augment.crop': Option(0, 'random crop after padding by this many pixels', low=0),
     'data.augment.crop_fill': Option('zero', 'what the padding is filled with', ('zero', 'reflect')),
     'data.augment.flip': Option(False, 'random horizontal flip'),
@@ -280,7 +280,7 @@ def validate(config: Any) -> ConfigDict:
 def validate_stored(config: Any, file: str) -> ConfigDict:
     """`validate` for a config from `file`, a run's or a model card's.
 
-    It may come from somebody else: a model that is not registered, whose code would be imported, is refused
+    It may be another person's: a model that is not registered, whose code would be imported, is refused
     unless the user has named it too.
     """
     flaxnets.registry.check_named_in_file(str(flatten(config).get('model.name')), file)
@@ -437,7 +437,7 @@ def _check_pixels(data: ConfigDict) -> None:
         return
     for key in ('mean', 'std'):
         if not all(type(value) in (int, float) and math.isfinite(value) for value in data[key]):
-            raise UserError(f'config.data.{key}: expected numbers, one a channel, got {data[key]}')
+            raise UserError(f'config.data.{key}: expected numbers, one for each channel, got {data[key]}')
     if len(data.mean) != len(data.std):
         raise UserError(
             f'config.data.std: expected as many values as data.mean, {len(data.mean)}, got {len(data.std)}'

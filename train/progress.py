@@ -41,14 +41,14 @@ class Interval:
         self.every, self.at = every, time.monotonic() + first
 
     def due(self) -> bool:
-        """Whether the time has come; it begins anew then."""
+        """Whether it is time; then the next interval begins."""
         if time.monotonic() < self.at:
             return False
         self.restart()
         return True
 
     def restart(self) -> None:
-        """The time begins anew."""
+        """Begins the next interval."""
         self.at = time.monotonic() + self.every
 
 

@@ -1,7 +1,7 @@
 """How candidates are sampled: the pool of tokens from which a ConvNN layer (`nearest.py`) chooses.
 
     AllTokens       every token
-    RandomTokens    N tokens drawn anew at every call, in evaluation too
+    RandomTokens    N tokens drawn again at every call, in evaluation too
     GridTokens      N tokens on a square grid over the whole feature map
 
 Random and grid pools are the same for every image of a batch. With N = 64 of 256 tokens only a quarter of
@@ -79,7 +79,7 @@ class AllTokens(Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomTokens(AllTokens):
-    """N tokens, drawn anew at every call."""
+    """N tokens, drawn again at every call."""
 
     draws = True
     excludes_itself = True

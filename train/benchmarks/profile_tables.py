@@ -1,4 +1,4 @@
-"""What `benchmarks.profile` has measured, for people."""
+"""The results of `benchmarks.profile` as tables on the console."""
 
 import sys
 from typing import Any

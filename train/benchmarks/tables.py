@@ -1,4 +1,4 @@
-"""A benchmark's numbers for people."""
+"""The results of `benchmarks.data` as tables on the console."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Exceptions that nobody can catch, which Python therefore prints: one kind of them says nothing."""
+"""Exceptions that no code can catch, which Python prints; one kind of them is left out."""
 
 import sys
 from typing import Any
