@@ -1,4 +1,4 @@
-"""Small models of every kind beside their PyTorch twins, for the tests of what crosses between them."""
+"""Small models of every kind beside their PyTorch twins, for the tests of conversions."""
 
 import functools
 from typing import Any
@@ -18,7 +18,7 @@ from train.torch_reference import networks
 torch.set_num_threads(1)
 
 LOCATION = {'location_channels': True}
-# A similarity that is cut off at 0 leaves ties, which PyTorch breaks otherwise, unless many are positive.
+# A similarity that is clipped at 0 gives ties, which PyTorch breaks in another way, unless many are positive.
 MANY = {'image_shape': (16, 16, 3), 'width': 4, 'num_neighbors': 4, 'num_candidates': 36}
 # The small models of all tests, without what PyTorch's twins lack, and what a map has to tell apart beside.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

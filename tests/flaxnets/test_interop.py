@@ -1,4 +1,4 @@
-"""Weights cross between PyTorch and flaxnets without changing what is computed."""
+"""Weights converted between PyTorch and flaxnets compute the same."""
 
 import functools
 import re

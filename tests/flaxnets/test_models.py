@@ -50,7 +50,7 @@ def split(case: str, **types) -> tuple[nnx.GraphDef, nnx.State]:
     def fill(path, value: jax.ShapeDtypeStruct) -> jax.Array:
         scale = max(1, np.prod(value.shape[:-1])) ** -0.5
         drawn = scale * rng.uniform(0.2, 1, value.shape)
-        if path[-2].key not in ('var', 'bias'):  # positive biases, that no ReLU is shut for good
+        if path[-2].key not in ('var', 'bias'):  # positive biases, so that no ReLU is always zero
             drawn *= rng.choice([-1, 1], value.shape)
         return jnp.asarray(drawn, value.dtype)
 
@@ -129,7 +129,7 @@ def test_transformations(case):
 
 @every_case
 def test_training(case):
-    """Gradients flow where the specification lets them, and a training step follows its key alone."""
+    """Values have gradients where the specification says so, and a training step depends on its key alone."""
     graph, params, rest = nnx.split(nnx.merge(*split(case, param_dtype=jnp.float64)), nnx.Param, ...)
     x = images(case)
     labels = jnp.arange(4)

@@ -1,4 +1,4 @@
-"""However many devices share a batch, and however they do, the same is computed."""
+"""Any number of devices, sharing a batch in any way, computes the same."""
 
 import functools
 import json

@@ -141,7 +141,7 @@ def test_shards_are_a_partition():
             runner.shard(jobs, wrong)
 
 
-def test_time_left_goes_by_suite():
+def test_the_time_left_is_estimated_by_suite():
     assert runner.remaining([('vit', 10.0), ('mnist', 2.0)], ['mnist', 'vit', 'convnn']) == 2 + 10 + 6
 
 

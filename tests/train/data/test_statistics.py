@@ -1,4 +1,4 @@
-"""data.mean=auto: measured once on the training images, and the same numbers ever after."""
+"""data.mean=auto: measured once on the training images, and the same numbers from then on."""
 
 import json
 
