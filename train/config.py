@@ -99,7 +99,7 @@ OPTIONS: dict[str, Option] = {
     'optimizer.name': Option('adam', 'the update rule', ('adam', 'adamw', 'sgd')),
     'optimizer.learning_rate': Option(1e-3, 'peak learning rate', low=0),
     'optimizer.weight_decay': Option(
-        0.0, 'decoupled for adamw, added to the gradients for adam and sgd', low=0
+        0.0, 'weight decay: decoupled for adamw, added to the gradients for adam and sgd', low=0
     ),
     'optimizer.decay': Option(
         'all', 'which parameters decay; kernels: without biases and norms', ('all', 'kernels')
@@ -119,7 +119,7 @@ OPTIONS: dict[str, Option] = {
         'constant', 'learning-rate schedule', ('constant', 'cosine', 'step', 'exponential', 'one_cycle')
     ),
     'schedule.unit': Option('epoch', 'the rate changes every epoch or every step', ('epoch', 'step')),
-    'schedule.warmup_epochs': Option(0.0, 'linear rise from 0', low=0),
+    'schedule.warmup_epochs': Option(0.0, 'epochs in which the rate rises linearly from 0', low=0),
     'schedule.decay_rate': Option(0.1, 'factor of step and exponential', low=0, high=1),
     'schedule.decay_epochs': Option(30.0, 'epochs between the factors (step, exponential)', low=0),
     'schedule.final': Option(0.0, 'cosine ends at this share of the peak', low=0, high=1),
