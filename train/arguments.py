@@ -6,6 +6,19 @@ from typing import NoReturn
 
 from flaxnets.errors import UserError
 
+# What argparse says, and what we say.
+WORDS = {
+    r'unrecognized arguments: (.*)': r"'\1' is not expected",
+    r'the following arguments are required: ': 'expected ',
+    r'one of the arguments (.*) (\S+) is required': r'expected \1 or \2',
+    r'argument (\S+): invalid choice: (.*) \(choose from (.*)\)': r'\1: expected one of \3, got \2',
+    r'argument (\S+): invalid int value: ': r'\1: expected a whole number, got ',
+    r'argument (\S+): invalid float value: ': r'\1: expected a number, got ',
+    r'argument (\S+): expected one argument': r'\1: expected a value, got none',
+    r'argument (\S+): expected at least one argument': r'\1: expected a value or more, got none',
+    r'argument (\S+): not allowed with argument (\S+)': r'\1: expected no \2 beside it',
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse for `python -m COMMAND`, which raises a `UserError` where argparse prints the usage and exits.
@@ -28,12 +41,13 @@ class Parser(argparse.ArgumentParser):
         from flaxnets import registry  # not before --help: JAX takes a second to import
 
         if unknown := re.match('unrecognized arguments: (-[^ =]+)', message):
-            message = (
-                f'there is no option {unknown[1]}. {registry.near(unknown[1], self._option_string_actions)}'
-            )
-        elif surplus := re.match('unrecognized arguments: (.*)', message):
-            message = f'{surplus[1]!r} is not expected.'
-        raise UserError(f'command line: {message} See {self.prog} --help')
+            near = registry.near(unknown[1], self._option_string_actions)
+            message = f'command line: there is no option {unknown[1]}. {near}'
+        else:
+            for pattern, ours in WORDS.items():
+                message = re.sub(pattern, ours, message)
+            message = f'{"" if message.startswith("--") else "command line: "}{message}.'
+        raise UserError(f'{message} See {self.prog} --help')
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, default: str = 'best') -> None:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
         if getattr(args, name) < 1:
             raise UserError(f'--{name}: expected at least 1, got {getattr(args, name)}')
     if args.source:
-        results = json.loads(pathlib.Path(args.source).read_text())
+        results = read(args.source)
     elif args.config:
         results = training(args, rest)
     elif rest:
@@ -120,6 +120,16 @@ def training(args: argparse.Namespace, changes: list[str]) -> dict[str, Any]:
         print(f'{row["config"]}: {1000 * measured.median(row, measured.OURS):.1f} ms a step')
         write(args.json, results)  # after each, so that the results stay if the next one fails
     training_tables.show(results)
+    return results
+
+
+def read(path: str) -> dict[str, Any]:
+    """The numbers that `--json` wrote."""
+    from train.workdir import read_json  # not before --help: JAX takes a second to import
+
+    results = read_json(pathlib.Path(path))
+    if 'platform' not in results or 'training' not in results:
+        raise UserError(f'--from: expected what train.benchmark --config FILE --json FILE wrote, got {path}')
     return results
 
 

@@ -53,3 +53,34 @@ def test_a_mistyped_option_names_the_nearest(capsys):
     error = capsys.readouterr().err
     assert error.startswith('error: command line: there is no option --checkpiont. Did you mean --checkpoint')
     assert error.endswith('? See python -m train.evaluate --help\n')
+
+
+@pytest.mark.parametrize(
+    ('command', 'words', 'expected'),
+    [
+        ('evaluate', '', 'command line: expected --workdir.'),
+        ('evaluate', '--workdir', '--workdir: expected a value, got none.'),
+        (
+            'evaluate',
+            '--workdir x --split tset',
+            "--split: expected one of 'train', 'validation', 'test', got 'tset'.",
+        ),
+        ('evaluate', '--workdir x --batch_size x', "--batch_size: expected a whole number, got 'x'."),
+        ('evaluate', '--workdir x more', "command line: 'more' is not expected."),
+        ('predict', '--workdir x', 'command line: expected images.'),
+        ('report', '', 'command line: expected --workdir or --compare.'),
+        ('report', '--compare', '--compare: expected a value or more, got none.'),
+        ('report', '--workdir x --compare y', '--compare: expected no --workdir beside it.'),
+        ('scaling', '--teraflops x', "--teraflops: expected a number, got 'x'."),
+    ],
+)
+def test_mistakes_are_told_in_our_words(command, words, expected, capsys):
+    assert cli.guarded(main(f'train.{command}'), [command, *words.split()]) == 2
+    assert capsys.readouterr().err == f'error: {expected} See python -m train.{command} --help\n'
+
+
+@pytest.mark.parametrize('content', ['', '{}', '[1]', 'text', '{"data": 1}'])
+def test_numbers_that_are_none_of_train_benchmarks(content, tmp_path, capsys):
+    (tmp_path / 'a.json').write_text(content)
+    assert cli.guarded(main('train.benchmark'), ['benchmark', '--from', str(tmp_path / 'a.json')]) == 2
+    assert capsys.readouterr().err.startswith('error: --from: expected what train.benchmark')

@@ -25,7 +25,7 @@ class NotFound(UserError):
     """The data set is nowhere; `missing` says where it was searched, without the advice for `train`."""
 
     def __init__(self, missing: str, ways_out: str):
-        super().__init__(f'{missing}; {ways_out}')
+        super().__init__(f'{missing}{"" if missing.endswith("?") else ";"} {ways_out}')
         self.missing = missing
 
 
