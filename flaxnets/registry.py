@@ -25,6 +25,7 @@ from flaxnets.layers.nearest import NearestLayer, NearestOptions
 from flaxnets.models.block_cnn import BlockCNN, BlockCNNOptions
 from flaxnets.models.convnn import stack_of
 from flaxnets.models.expert_cnn import ExpertCNN, ExpertCNNOptions
+from flaxnets.models.framework_vit import FrameworkViT, FrameworkViTOptions
 from flaxnets.models.mnist import MLP, MNISTCNN, MLPOptions, MNISTCNNOptions
 from flaxnets.models.profiled_cnn import ProfiledCNN, ProfiledCNNOptions
 from flaxnets.models.vgg import VGG16, VGG16Options
@@ -115,6 +116,12 @@ MODELS: dict[str, Entry] = {
         'document 004',
         'three convolutions; residual, pooling and activation variants',
         maps.MNIST_CNN,
+    ),
+    'vit_tiny': Entry(
+        Recipe(FrameworkViT, FrameworkViTOptions()),
+        'framework',
+        'ViT-Tiny; ConvNN or k-NN attention for attention',
+        maps.FRAMEWORK_VIT,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Tests see eight CPU devices, so that several devices can be tested on any machine."""
+"""Tests see eight CPU devices, so that what runs on many can be tested on any machine."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
     ]
 )
 
-# Compiled programs are shared by all tests, which build the same small models again and again.
+# What one test compiles, another need not: the suite builds the same small models over and over.
 CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'xla'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')

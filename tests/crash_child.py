@@ -7,7 +7,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import runs
 
-# Small networks that together have every part that a resume could get wrong.
+# Small networks that between them have all that a resume could get wrong.
 CASES = {
     'batch_norm': {
         'model': {'name': 'mnist_cnn', 'batch_norm': True, 'widths': (4, 8, 8), 'residual': 1},

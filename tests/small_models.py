@@ -9,6 +9,16 @@ BLOCK = {'image_shape': (14, 17, 3), 'blocks': 1, 'width': 4, 'hidden': 8}
 PROFILED = {'image_shape': (16, 9, 3), 'widths': (4, 4, 4, 4, 5), 'hidden': (8, 7)}
 VIT = {'image_shape': (4, 8, 3), 'blocks': 1, 'patch_size': 2, 'heads': 4}
 VGG = {'image_shape': (33, 64, 3), 'widths': (4, 4, 4, 4, 5), 'hidden': (8, 8)}
+TINY: dict[str, Any] = {
+    'image_shape': (8, 12, 3),
+    'patch_size': 4,
+    'blocks': 2,
+    'width': 8,
+    'mlp_width': 12,
+    'num_neighbors': 3,
+    'num_samples': 4,
+}
+CONVNN_TINY = {**TINY, 'layer': 'convnn_attention', 'heads': 2}
 
 SMALL: dict[str, dict[str, Any]] = {
     'cnn': {'image_shape': (8, 6, 3), 'width': 4},
@@ -25,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     'vgg16': VGG,
     'mlp': {'image_shape': (5, 4, 2), 'hidden': (6, 7)},
     'mnist_cnn': MNIST,
+    'vit_tiny': TINY,
 }
 # Case -> (model, options).
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -34,6 +45,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     'vit learned': ('vit', {**VIT, 'position': 'learned', 'activation': 'gelu'}),
     'profiled_cnn pruned': ('profiled_cnn', {**PROFILED, 'pruned': True}),
     'mnist_cnn plain': ('mnist_cnn', {**MNIST, 'residual': 1, 'skip': False, 'oversight': True}),
+    'vit_tiny convnn': ('vit_tiny', CONVNN_TINY),
+    'vit_tiny random': ('vit_tiny', {**CONVNN_TINY, 'sampling': 'random', 'convolution': 'standard'}),
+    'vit_tiny knn': ('vit_tiny', {**TINY, 'layer': 'knn_attention', 'heads': 2}),
+    'vit_tiny branch_conv': ('vit_tiny', {**TINY, 'layer': 'branch_conv', 'heads': 2}),
     'mnist_cnn norm': ('mnist_cnn', {**MNIST, 'residual': 1, 'batch_norm': True, 'activation': 'tanh'}),
 }
 CASES = {name: (name, options) for name, options in SMALL.items()} | VARIANTS

@@ -1,4 +1,4 @@
-"""Malicious and damaged input: every reader returns a result or a `UserError`, and runs nothing it reads.
+"""Hostile and damaged input: every reader returns a result or a `UserError`, and runs nothing it reads.
 
 `FUZZ_EXAMPLES=3000 pytest tests/test_fuzz.py`, which is `make fuzz`, tries more, and others every time.
 """
@@ -43,7 +43,7 @@ def fuzz(examples):
 
 @pytest.fixture(scope='module', autouse=True)
 def _limited_memory():
-    """A wrong size in a file must not allocate memory: more than this is an error that fails the test."""
+    """A size that a file claims must not become memory: more than this is an error that fails the test."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))

@@ -1,4 +1,4 @@
-"""The structure: which file may import which, which use devices and files, and the README's map."""
+"""The walls of the house: who may import whom, who may touch devices and files, and the README's map."""
 
 import ast
 import pathlib
@@ -11,8 +11,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob('flaxnets/**/*.py'), *ROOT.glob('train/**/*.py'), *ROOT.glob('configs/*.py')])
-# Files of a line import only files of lines above it. Files that are not named, mostly commands, may stand
-# at any place without a cycle.
+# Every line imports lines above it only. What is not named, commands above all, stands wherever it makes
+# no cycle.
 ORDER = """
 flaxnets.errors
 flaxnets.layers.init

@@ -1,4 +1,4 @@
-"""A plain install: `pip install .` alone, in a fresh virtual environment, with nothing on stderr."""
+"""What a newcomer gets: `pip install .` alone, in a fresh virtual environment, and not a word on stderr."""
 
 import os
 import pathlib

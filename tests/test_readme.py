@@ -71,7 +71,7 @@ def shortened(words, workdir):
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory):
-    """The user's home and checkout in one: a few images wherever a page says that data may be, and a run."""
+    """A user's home and checkout in one: a few images wherever a page says that data may be, and a run."""
     path = tmp_path_factory.mktemp('user')
     for name in ('configs', 'examples', 'tests', 'Makefile', 'pyproject.toml', 'constraints.txt'):
         (path / name).symlink_to(runs.ROOT / name)

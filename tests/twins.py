@@ -1,4 +1,4 @@
-"""Small models of every kind beside their PyTorch twins, for the tests of conversions."""
+"""Small models of every kind beside their PyTorch twins, for the tests of what crosses between them."""
 
 import functools
 from typing import Any
@@ -9,16 +9,17 @@ import numpy as np
 import small_models
 import torch
 from flax import nnx
-from small_models import BLOCK, CONVNN, MNIST, POOL, VGG
+from small_models import BLOCK, CONVNN, CONVNN_TINY, MNIST, POOL, VGG
 
 import flaxnets
 from flaxnets import interop
+from flaxnets.layers.framework.sine_positions import sine_positions
 from train.torch_reference import networks
 
 torch.set_num_threads(1)
 
 LOCATION = {'location_channels': True}
-# A similarity that is clipped at 0 gives ties, which PyTorch breaks in another way, unless many are positive.
+# A similarity that is cut off at 0 leaves ties, which PyTorch breaks otherwise, unless many are positive.
 MANY = {'image_shape': (16, 16, 3), 'width': 4, 'num_neighbors': 4, 'num_candidates': 36}
 # The small models of all tests, without what PyTorch's twins lack, and what a map has to tell apart beside.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -39,14 +40,34 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     'branching_nearest_only': ('branching_all', {**CONVNN, 'channel_ratio': (0, 8)}),
     'block_cnn_bn_oversight': ('block_cnn', {**BLOCK, 'batch_norm': True, 'oversight': True}),
     'vgg16_pruned': ('vgg16', {**VGG, 'pruned': True}),
+    'vit_tiny_grid': (
+        'vit_tiny',
+        {**CONVNN_TINY, 'sampling': 'grid', 'similarity': 'euclidean', 'softmax': False},
+    ),
+    'vit_tiny_separable': (
+        'vit_tiny',
+        {**CONVNN_TINY, 'convolution': 'depthwise-separable', 'similarity': 'cosine', 'oversight': False},
+    ),
+    'vit_tiny_coordinates': (
+        'vit_tiny',
+        {**CONVNN_TINY, 'convolution': 'standard', 'coordinates': True, 'sampling': 'random'},
+    ),
     'mnist_cnn_tanh': ('mnist_cnn', {**MNIST, 'order': 'pool_act', 'activation': 'tanh'}),
 }
-NO_DROPOUT = {'profiled_cnn': {'dropout': (0.0, 0.0)}, 'vgg16': {'dropout': (0.0, 0.0)}}
+NO_DROPOUT: dict[str, dict[str, Any]] = {
+    'profiled_cnn': {'dropout': (0.0, 0.0)},
+    'vgg16': {'dropout': (0.0, 0.0)},
+    'vit_tiny': {'dropout': 0.0},
+}
 # Model -> a case of it: with batch normalisation, where it is an option.
 MODELS = {name: case for case, (name, _) in reversed(CASES.items())}
 MODELS |= {'block_cnn': 'block_cnn batch_norm', 'mnist_cnn': 'mnist_cnn norm'}
 # Rounding may swap two almost equal neighbours in float32: these are compared in float64 only.
-CHOOSES_NEIGHBOURS = {case for case, (name, _) in CASES.items() if name.startswith(('convnn', 'branching'))}
+CHOOSES_NEIGHBOURS = {
+    case
+    for case, (name, _) in CASES.items()
+    if name.startswith(('convnn', 'branching')) or 'layer' in CASES[case][1]
+}
 
 
 class Pair:
@@ -62,6 +83,10 @@ class Pair:
         torch.manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.twin = networks.create(self.name, **self.filled()).to(self.torch_dtype)
+        if hasattr(self.twin, 'positional_encoding'):
+            # PyTorch does not round every float32 sine to the nearest number, which shows in float64.
+            table = self.twin.positional_encoding.table
+            table.copy_(torch.from_numpy(sine_positions(*table.shape)))
         # Running statistics and norms as they are after training, not 0 and 1.
         for key, value in self.twin.state_dict().items():
             if value.dtype.is_floating_point and ('running' in key or value.ndim == 1):
@@ -85,6 +110,9 @@ class Pair:
         """Images NHWC, labels, and candidates for the layers that draw them."""
         images = self.rng.standard_normal((size, *self.image_shape)).astype(self.dtype)
         labels = self.rng.integers(0, self.options['num_classes'], size)
+        if hasattr(self.twin, 'pools'):
+            drawn = [self.rng.permutation(tokens)[:count] for count, tokens in self.twin.pools()]
+            return images, labels, drawn
         pools = []
         for layer in getattr(self.model, 'layers', []):
             if getattr(layer, 'draws_candidates', False):

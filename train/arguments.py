@@ -23,7 +23,7 @@ WORDS = {
 class Parser(argparse.ArgumentParser):
     """argparse for `python -m COMMAND`, which raises a `UserError` where argparse prints the usage and exits.
 
-    `examples` are commands, one on each line, and further text below the flags. Flags cannot be shortened:
+    `examples` are commands, one a line, and what else to say below the flags. A flag cannot be shortened:
     some commands pass those they do not know on to a config.
     """
 

@@ -282,7 +282,7 @@ def _last_of_each(argv: list[str]) -> list[str]:
 
 
 def _explained(error: BaseException, argv: Sequence[str]) -> str:
-    """One line for any error of absl, ml_collections or the config file itself."""
+    """One line for whatever absl, ml_collections or the config file itself raised."""
     from absl import flags
 
     from flaxnets import registry

@@ -83,9 +83,9 @@ OPTIONS: dict[str, Option] = {
     ),
     'data.workers': Option(4, 'threads that read batches ahead of a streamed set', low=1),
     'data.mean': Option(
-        (), 'subtracted from pixels in [0, 1], one for each channel; empty: 0; auto: measured, as is data.std'
+        (), 'subtracted from pixels in [0, 1], one a channel; empty: 0; auto: measured, as is data.std'
     ),
-    'data.std': Option((), 'then divided by, one for each channel; empty: 1'),
+    'data.std': Option((), 'then divided by, one a channel; empty: 1'),
     'data.augment.crop': Option(0, 'random crop after padding by this many pixels', low=0),
     'data.augment.crop_fill': Option('zero', 'what the padding is filled with', ('zero', 'reflect')),
     'data.augment.flip': Option(False, 'random horizontal flip'),
@@ -99,7 +99,7 @@ OPTIONS: dict[str, Option] = {
     'optimizer.name': Option('adam', 'the update rule', ('adam', 'adamw', 'sgd')),
     'optimizer.learning_rate': Option(1e-3, 'peak learning rate', low=0),
     'optimizer.weight_decay': Option(
-        0.0, 'weight decay: decoupled for adamw, added to the gradients for adam and sgd', low=0
+        0.0, 'decoupled for adamw, added to the gradients for adam and sgd', low=0
     ),
     'optimizer.decay': Option(
         'all', 'which parameters decay; kernels: without biases and norms', ('all', 'kernels')
@@ -119,7 +119,7 @@ OPTIONS: dict[str, Option] = {
         'constant', 'learning-rate schedule', ('constant', 'cosine', 'step', 'exponential', 'one_cycle')
     ),
     'schedule.unit': Option('epoch', 'the rate changes every epoch or every step', ('epoch', 'step')),
-    'schedule.warmup_epochs': Option(0.0, 'epochs in which the rate rises linearly from 0', low=0),
+    'schedule.warmup_epochs': Option(0.0, 'linear rise from 0', low=0),
     'schedule.decay_rate': Option(0.1, 'factor of step and exponential', low=0, high=1),
     'schedule.decay_epochs': Option(30.0, 'epochs between the factors (step, exponential)', low=0),
     'schedule.final': Option(0.0, 'cosine ends at this share of the peak', low=0, high=1),
@@ -280,7 +280,7 @@ def validate(config: Any) -> ConfigDict:
 def validate_stored(config: Any, file: str) -> ConfigDict:
     """`validate` for a config from `file`, a run's or a model card's.
 
-    It may be another person's: a model that is not registered, whose code would be imported, is refused
+    It may come from somebody else: a model that is not registered, whose code would be imported, is refused
     unless the user has named it too.
     """
     flaxnets.registry.check_named_in_file(str(flatten(config).get('model.name')), file)
@@ -437,7 +437,7 @@ def _check_pixels(data: ConfigDict) -> None:
         return
     for key in ('mean', 'std'):
         if not all(type(value) in (int, float) and math.isfinite(value) for value in data[key]):
-            raise UserError(f'config.data.{key}: expected numbers, one for each channel, got {data[key]}')
+            raise UserError(f'config.data.{key}: expected numbers, one a channel, got {data[key]}')
     if len(data.mean) != len(data.std):
         raise UserError(
             f'config.data.std: expected as many values as data.mean, {len(data.mean)}, got {len(data.std)}'

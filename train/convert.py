@@ -212,7 +212,7 @@ def _images(config: Any, card: Any, classes: int | Sequence[str]) -> Any:
     except UserError as error:
         raise UserError(
             f'--classes: expected the number of classes of {config.data.name}, or their names, because its '
-            f'images are not on this machine ({error})'
+            f'images are not at hand ({error})'
         ) from None
 
 

@@ -317,7 +317,7 @@ def preparation(
     mean = config.data.mean or (0.0,) * channels
     std = config.data.std or (1.0,) * channels
     if len(mean) != channels:
-        raise UserError(f'config.data.mean: expected {channels} values, one for each channel, got {mean}')
+        raise UserError(f'config.data.mean: expected {channels} values, one a channel, got {mean}')
     dtype = jnp.float64 if config.precision == 'float64' else jnp.float32
 
     def prepare(batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -29,7 +29,7 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
         'parameters': f'{ours:,}' + (f' ({published:,} published)' if published != ours else ''),
         **describe.facts(exp.sets),
         'placement': exp.placement,
-        'pixels': f'in [0, 1], minus {_listed(config.data.mean or (0,))}, '
+        'pixels': f'in [0, 1], less {_listed(config.data.mean or (0,))}, '
         f'divided by {_listed(config.data.std or (1,))}',
         'training': f'{config.epochs} epochs of {exp.spe} steps, batch {config.data.batch_size}, '
         f'{config.optimizer.name} {rate}, {config.schedule.name} schedule',

@@ -55,7 +55,7 @@ def run(
         if (finished := summary.finished(workdir, config)) is not None:
             if processes.first():
                 print(f'{workdir} is finished: {finished["epochs"]} epochs, {summary.score_line(finished)}')
-                print('To train longer, raise --config.epochs; to start again, choose another --workdir.')
+                print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
                 if (page := workdir / 'report' / 'index.html').exists():
                     print(f'report      {page}')
             return finished
@@ -226,7 +226,7 @@ def train(
 
 
 def evaluate(exp: Experiment, state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(scores of `exp.eval_split`, columns of metrics.jsonl with them and the other scores of the config)."""
+    """(scores of `exp.eval_split`, columns of metrics.jsonl with them and the other scores asked for)."""
     scores = exp.evaluate(state, exp.eval_split)
     kept = [key for key in ('loss', 'accuracy', 'macro_f1', 'top5_accuracy') if key in scores]
     columns = named(scores, exp.eval_split, kept)

@@ -21,7 +21,7 @@ SHEET = 64
 
 
 def find(paths: Sequence[str]) -> list[pathlib.Path]:
-    """The image files that are named, or are in the named folders, at any depth."""
+    """The image files that are named, or lie in the folders named, at any depth."""
     from train.data.sources.image_folder import is_image, visible_files
 
     found: dict[pathlib.Path, None] = {}

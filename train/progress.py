@@ -41,14 +41,14 @@ class Interval:
         self.every, self.at = every, time.monotonic() + first
 
     def due(self) -> bool:
-        """Whether it is time; then the next interval begins."""
+        """Whether the time has come; it begins anew then."""
         if time.monotonic() < self.at:
             return False
         self.restart()
         return True
 
     def restart(self) -> None:
-        """Begins the next interval."""
+        """The time begins anew."""
         self.at = time.monotonic() + self.every
 
 

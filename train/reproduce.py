@@ -68,9 +68,9 @@ def parser() -> argparse.ArgumentParser:
     add('--vgg16', metavar='FILE', default='', help="torchvision's ImageNet weights for VGG16")
     add('--shard', metavar='I/N', default='1/1', help='train part I of N parts')
     add('--note', default='', help='about the machine, for the records, such as "shared with others"')
-    add('--epochs', type=int, help='train shorter: a check that everything runs, without records or verdicts')
-    add('--limit', type=int, help='train on this many images: a check, as --epochs')
-    add('--test-limit', type=int, help='test on this many images: a check, as --epochs')
+    add('--epochs', type=int, help='other than published: a check that all runs, without records or verdicts')
+    add('--limit', type=int, help='train on so many images: likewise')
+    add('--test-limit', type=int, help='test on so many images: likewise')
     return made
 
 
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace, chosen: list[Any]) -> None:
 
 
 def collect(folder: str) -> None:
-    """Makes the tables and pages again from the records."""
+    """Makes the tables and pages anew from the records."""
     from train.reproduction import check, html, page, records, table
 
     print('comparing what the models compute with what they computed when the records were made')

@@ -1,7 +1,7 @@
 """An estimate of data parallelism from parameters and multiply-adds: `python -m train.scaling [--devices N]`.
 
 Every step adds the gradients of all devices. In a ring each device sends 2 (n - 1) / n times their size,
-for every batch size, while the arithmetic grows with the batch. The gradients of one layer can be sent
+whatever the batch is, while the arithmetic grows with the batch. The gradients of one layer can be sent
 while the layers below are still computed, which costs no time if
 
     latency + 2 (n - 1) / n * 4 bytes * parameters / bandwidth  <=  4 FLOP * multiply-adds * images / speed

@@ -16,7 +16,7 @@ def default_workdir(config: options.ConfigDict, name: str, argument: str = '') -
     """`runs/<config>-<variation>-<short hash>`: the same command finds its own run again.
 
     The hash leaves out what a run may change when it resumes (`config.MUTABLE`): with more epochs the same
-    run continues. If there is no such folder, one of an earlier version whose config.json means the same run
+    run goes on. Where there is no such folder, one of an earlier version whose config.json means the same run
     is used: the hash covered everything then.
     """
     words = [name, *(word for word in argument.replace('=', '').split(',') if word)]

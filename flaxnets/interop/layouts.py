@@ -68,6 +68,16 @@ def flattened_linear(channels: int, height: int, width: int) -> Layout:
     return one('O(CHW) -> (HWC)O', to_flax, to_torch)
 
 
+def patch_kernel(channels: int, size: int) -> Layout:
+    """A convolution over patches, `size` wide, as the linear layer over each patch's pixels."""
+    linear = flattened_linear(channels, size, size)
+    return one(
+        'OIHW -> (HWI)O',
+        lambda weight: linear.to_flax([weight]),
+        lambda kernel: linear.to_torch(kernel, 1)[0].reshape(-1, channels, size, size),
+    )
+
+
 def flattened(shape: tuple[int, int, int]) -> Layout:
     """The linear layer after flattening an image of `shape`, (height, width, channels)."""
     height, width, channels = shape

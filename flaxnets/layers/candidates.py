@@ -1,7 +1,7 @@
 """How candidates are sampled: the pool of tokens from which a ConvNN layer (`nearest.py`) chooses.
 
     AllTokens       every token
-    RandomTokens    N tokens drawn again at every call, in evaluation too
+    RandomTokens    N tokens drawn anew at every call, in evaluation too
     GridTokens      N tokens on a square grid over the whole feature map
 
 Random and grid pools are the same for every image of a batch. With N = 64 of 256 tokens only a quarter of
@@ -10,6 +10,7 @@ the similarities is computed.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,21 @@ def draw(tokens: int, num_candidates: int, rngs: nnx.Rngs | None) -> Int[Array, 
     return jax.random.permutation(rngs.candidates(), tokens)[:num_candidates]
 
 
+def dealt(given: Sequence[Indices] | None, drawing: Sequence[bool]) -> list[Indices | None]:
+    """The candidates given to a model, those of each layer; `drawing` says which layers would draw them.
+
+    Raises:
+        UserError: more or fewer than there are such layers.
+    """
+    if given is not None and len(given) != sum(drawing):
+        raise UserError(
+            f'candidates: expected one index array for each of the {sum(drawing)} layers that draw them, '
+            f'got {len(given)}'
+        )
+    arrays = iter(given or [])
+    return [next(arrays, None) if draws else None for draws in drawing]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AllTokens(Options):
     """Every token is a candidate.
@@ -63,7 +79,7 @@ class AllTokens(Options):
     def check(self, grid: tuple[int, int], num_neighbors: int) -> None:
         """Raises a `UserError` if there are fewer tokens than candidates or candidates than neighbours."""
         tokens = math.prod(grid)
-        _enough(num_neighbors, tokens, f'the {tokens} tokens', 'lower it')
+        check_enough(num_neighbors, tokens, f'the {tokens} tokens', 'lower it')
 
     def indices(
         self, grid: tuple[int, int], given: Indices | None, rngs: nnx.Rngs | None
@@ -73,13 +89,13 @@ class AllTokens(Options):
         Raises:
             UserError: indices given to a pool that is not random, or not as many as it has.
         """
-        _none_given(given)
+        check_none_given(given)
         return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomTokens(AllTokens):
-    """N tokens, drawn again at every call."""
+    """N tokens, drawn anew at every call."""
 
     draws = True
     excludes_itself = True
@@ -87,19 +103,14 @@ class RandomTokens(AllTokens):
 
     def check(self, grid: tuple[int, int], num_neighbors: int) -> None:
         _room(self.num_candidates, grid, math.prod(grid))
-        _enough(num_neighbors, self.num_candidates, f'{self.num_candidates} candidates', _MORE)
+        check_enough(num_neighbors, self.num_candidates, f'{self.num_candidates} candidates', _MORE)
 
     def indices(
         self, grid: tuple[int, int], given: Indices | None, rngs: nnx.Rngs | None
     ) -> Int[Array, ' candidates']:
         if given is None:
             return draw(math.prod(grid), self.num_candidates, rngs)
-        if given.shape != (self.num_candidates,):
-            raise UserError(
-                f'candidates: expected [{self.num_candidates}] indices for this layer, '
-                f'got shape {list(given.shape)}'
-            )
-        return jnp.asarray(given)
+        return check_given(given, self.num_candidates)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,16 +128,26 @@ class GridTokens(AllTokens):
             )
         _room(self.num_candidates, grid, min(grid) ** 2)
         # One more: the token itself is the first neighbour, and may be chosen from the grid again.
-        _enough(num_neighbors, self.num_candidates + 1, f'{self.num_candidates} candidates', _MORE)
+        check_enough(num_neighbors, self.num_candidates + 1, f'{self.num_candidates} candidates', _MORE)
 
     def indices(
         self, grid: tuple[int, int], given: Indices | None, rngs: nnx.Rngs | None
     ) -> Int[Array, ' candidates']:
-        _none_given(given)
+        check_none_given(given)
         return jnp.asarray(spatial_grid(grid, self.num_candidates))
 
 
-def _none_given(given: Indices | None) -> None:
+def check_given(given: Indices, count: int) -> Int[Array, ' candidates']:
+    """The given indices; a `UserError` unless there are `count`."""
+    if given.shape != (count,):
+        raise UserError(
+            f'candidates: expected [{count}] indices for this layer, got shape {list(given.shape)}'
+        )
+    return jnp.asarray(given)
+
+
+def check_none_given(given: Indices | None) -> None:
+    """Raises a `UserError` if indices are given to a layer that draws none."""
     if given is not None:
         raise UserError(
             f'candidates: expected none for this layer: its candidates are not random, '
@@ -142,7 +163,8 @@ def _room(num_candidates: int, grid: tuple[int, int], most: int) -> None:
         )
 
 
-def _enough(num_neighbors: int, most: int, among: str, advice: str) -> None:
+def check_enough(num_neighbors: int, most: int, among: str, advice: str) -> None:
+    """Raises a `UserError` if K is above `most`."""
     if num_neighbors > most:
         raise UserError(
             f'model.num_neighbors: expected 1 to {most} among {among}, got {num_neighbors}; {advice}'

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from flaxnets.errors import UserError
 from flaxnets.layers import batch
@@ -26,13 +26,25 @@ class Dropout(nnx.Module):
     def __call__(
         self, x: Float[Array, 'batch *rest'], *, rngs: nnx.Rngs | None = None
     ) -> Float[Array, 'batch *rest']:
+        key = self.key(rngs)
+        return x if key is None else self.drop(x, key)
+
+    def key(self, rngs: nnx.Rngs | None) -> Key[Array, ''] | None:
+        """The key of a call's draws; None where nothing is dropped.
+
+        Raises:
+            UserError: no random stream in training.
+        """
         if self.deterministic or self.rate == 0:
-            return x
+            return None
         if rngs is None or not ('dropout' in rngs or 'default' in rngs):
             raise UserError(
                 'dropout: training needs a random stream; call model(images, rngs=nnx.Rngs(dropout=0))'
             )
-        key = rngs.dropout()
+        return rngs.dropout()
+
+    def drop(self, x: Float[Array, 'batch *rest'], key: Key[Array, '']) -> Float[Array, 'batch *rest']:
+        """`x` with the values that `key` draws zeroed."""
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.current().positions(len(x)))
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))

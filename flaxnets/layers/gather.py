@@ -28,19 +28,24 @@ def rows(
 def add_products(
     first: Float[Array, 'batch tokens out'],
     values: Float[Array, 'batch candidates features'],
-    kernel: Float[Array, 'ranks features out'],
+    kernel: Float[Array, 'ranks features out'] | Float[Array, 'ranks features'],
     chosen: Int[Array, 'ranks batch tokens'],
     weights: Float[Array, 'ranks batch tokens'] | None,
 ) -> Float[Array, 'batch tokens out']:
-    """first + Σ_j weights_j · values[chosen_j] · kernel_j; weights None: 1."""
+    """first + Σ_j weights_j · values[chosen_j] · kernel_j; weights None: 1. A depthwise kernel has one factor
+    for each feature."""
 
     def add(total, rank):
         matrix, index, weight = rank
-        product = rows(values @ matrix, index)
+        product = rows(_product(values, matrix), index)
         return total + (product if weight is None else weight[..., None] * product), None
 
     exact = jnp.promote_types(first.dtype, jnp.float32)
     return jax.lax.scan(add, first.astype(exact), (kernel, chosen, weights))[0].astype(first.dtype)
+
+
+def _product(values: Array, matrix: Array) -> Array:
+    return values * matrix if matrix.ndim == 1 else values @ matrix
 
 
 def _forward(first: Array, values: Array, kernel: Array, chosen: Array, weights: Array | None) -> Any:
@@ -56,9 +61,9 @@ def _backward(saved: tuple[Array, Array, Array, Array | None], gradient: Array) 
         matrix, index, weight = rank
         weighted = gradient if weight is None else weight[..., None] * gradient
         product = add_rows(weighted.astype(exact), index, values.shape[1]).astype(values.dtype)
-        of_matrix = jnp.einsum('bnf,bno->fo', values, product)
-        of_weight = None if weight is None else jnp.sum(gradient * rows(values @ matrix, index), -1)
-        return total + product @ matrix.T, (of_matrix, of_weight)
+        of_matrix = jnp.einsum('bnf,bnf->f' if matrix.ndim == 1 else 'bnf,bno->fo', values, product)
+        of_weight = None if weight is None else jnp.sum(gradient * rows(_product(values, matrix), index), -1)
+        return total + _product(product, matrix.T), (of_matrix, of_weight)
 
     start = jnp.zeros(values.shape, exact)
     of_values, (of_kernel, of_weights) = jax.lax.scan(add, start, (kernel, chosen, weights))
@@ -79,3 +84,16 @@ def add_rows(
         return jnp.zeros((size, x.shape[-1]), x.dtype).at[indices].add(x, mode='promise_in_bounds')
 
     return jax.vmap(one)(x, indices)
+
+
+def paired_products(
+    keys: Float[Array, 'batch tokens features'],
+    queries: Float[Array, 'batch candidates features'],
+    chosen: Int[Array, 'ranks batch tokens'],
+) -> Float[Array, 'ranks batch tokens']:
+    """The product of each token's key with the query of each candidate that it chose."""
+
+    def pair(_, index):
+        return None, jnp.sum(keys * rows(queries, index), -1)
+
+    return jax.lax.scan(jax.checkpoint(pair, prevent_cse=False), None, chosen)[1]

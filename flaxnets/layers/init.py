@@ -54,7 +54,7 @@ class Linear(nnx.Linear):
     def __call__(
         self, inputs: Float[Array, '*batch in'], out_sharding: Any = None
     ) -> Float[Array, '*batch out']:
-        """One product of matrices, for any number of axes.
+        """One product of matrices, whatever the number of axes.
 
         With three axes XLA transposes the input on CPU for the kernel's gradient; forward and backward
         together take up to three times as long.

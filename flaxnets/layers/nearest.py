@@ -52,29 +52,9 @@ from flaxnets.layers.candidates import AllTokens, Indices
 from flaxnets.layers.gather import add_products, rows
 from flaxnets.layers.init import Types
 from flaxnets.layers.selection import most_similar
+from flaxnets.layers.similarity import cosine, euclidean
 from flaxnets.layers.tokens import ImageTokens, TokenOptions
 from flaxnets.options import option
-
-
-def cosine(
-    keys: Float[Array, '*batch tokens features'], queries: Float[Array, '*batch candidates features']
-) -> Float[Array, '*batch tokens candidates']:
-    """Cosine of the angle between every key and every query; norms below 1e-12 count as 1e-12."""
-
-    def unit(x):
-        # Clamped before the root, whose derivative at the zero vector would be infinite.
-        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
-
-    return jnp.einsum('...tc,...nc->...tn', unit(keys), unit(queries), precision=jax.lax.Precision.HIGHEST)
-
-
-def euclidean(
-    keys: Float[Array, '*batch tokens features'], queries: Float[Array, '*batch candidates features']
-) -> Float[Array, '*batch tokens candidates']:
-    """Squared distance between every key and every query, negated: the nearest is the most similar."""
-    product = jnp.einsum('...tc,...nc->...tn', keys, queries, precision=jax.lax.Precision.HIGHEST)
-    squares = jnp.sum(keys * keys, -1)[..., :, None] + jnp.sum(queries * queries, -1)[..., None, :]
-    return -jnp.maximum(squares - 2 * product, 0)
 
 
 class AcrossTokens(nnx.Module):

@@ -26,7 +26,7 @@ class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last: `[B, ..., C] -> [B, ..., C]`.
 
     `model.train()` uses the batch's statistics and updates the running ones, `model.eval()` uses the
-    running ones. Statistics are computed in float32 at least, for every `dtype`.
+    running ones. Statistics are computed in float32 at least, whatever `dtype` is.
     """
 
     def __init__(

@@ -33,40 +33,56 @@ def most_similar(
     count: int,
     *,
     pool: Int[Array, ' candidates'] | None = None,
+    own: float = -math.inf,
 ) -> Ranks:
     """Which `count` of the candidates (by their position) are most similar to each token, in that order.
 
     `similarity` maps [..., M, F] and [..., N, F] to [..., M, N], and is symmetric. `pool` says which token
-    each candidate is; with it no token chooses itself, and `count` other candidates must be left.
+    each candidate is; with it a token's similarity with itself is `own`. Where that is -inf no token chooses
+    itself, and `count` other candidates must be left.
     """
     if pool is None:
         pool = jnp.full(queries.shape[1], -1)
 
     def bound(way: Callable[..., Ranks]) -> Callable[[Tokens, Candidates, Array], Ranks]:
-        return lambda keys, queries, pool: way(similarity, keys, queries, count, pool)
+        given = {} if own == -math.inf else {'own': own}
+        return lambda keys, queries, pool: way(similarity, keys, queries, count, pool, **given)
 
     if jax.default_backend() == 'cpu':
         return bound(by_rounds)(keys, queries, pool)
     from flaxnets.layers import selection_pallas  # a tenth of a second to import
 
-    kernel = selection_pallas.by_kernel if selection_pallas.works(by_top_k) else by_top_k
+    use_kernel = own == -math.inf and selection_pallas.works(by_top_k)
+    kernel = selection_pallas.by_kernel if use_kernel else by_top_k
     return jax.lax.platform_dependent(
         keys, queries, pool, cpu=bound(by_rounds), cuda=bound(kernel), default=bound(by_top_k)
     )
 
 
 def by_top_k(
-    similarity: Similarity, keys: Tokens, queries: Candidates, count: int, pool: Int[Array, ' candidates']
+    similarity: Similarity,
+    keys: Tokens,
+    queries: Candidates,
+    count: int,
+    pool: Int[Array, ' candidates'],
+    *,
+    own: float = -math.inf,
 ) -> Ranks:
     """By `lax.top_k`."""
     scores = similarity(keys, queries)
-    scores = jnp.where(pool == jnp.arange(keys.shape[1])[:, None], -jnp.inf, scores)
+    scores = jnp.where(pool == jnp.arange(keys.shape[1])[:, None], own, scores)
     # Ranks first: sliced along its own last axis, XLA would turn top_k into a sort, 20 times slower.
     return jnp.moveaxis(jax.lax.top_k(scores, count)[1], -1, 0)
 
 
 def by_rounds(
-    similarity: Similarity, keys: Tokens, queries: Candidates, count: int, pool: Int[Array, ' candidates']
+    similarity: Similarity,
+    keys: Tokens,
+    queries: Candidates,
+    count: int,
+    pool: Int[Array, ' candidates'],
+    *,
+    own: float = -math.inf,
 ) -> Ranks:
     """By `count` rounds over the scores, for as many images at a time as fit into the caches."""
     batch, tokens, _ = keys.shape
@@ -75,7 +91,7 @@ def by_rounds(
 
     def some(pair: tuple[Array, Array]) -> Ranks:
         scores = similarity(pair[1], pair[0])
-        return _rounds(jnp.where(pool[:, None] == jnp.arange(tokens), -jnp.inf, scores), count)
+        return _rounds(jnp.where(pool[:, None] == jnp.arange(tokens), own, scores), count)
 
     if images == batch:
         return some((keys, queries))

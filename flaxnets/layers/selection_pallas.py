@@ -38,7 +38,7 @@ def works(expected: Callable[..., Array]) -> bool:
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             equal = thread.submit(trial).result()
         failure = 'finds other indices'
-    except Exception as error:  # any error of Triton or the driver
+    except Exception as error:  # whatever Triton or the driver cannot do
         equal, failure = False, f'fails: {error}'
     if not equal:
         warnings.warn(f'neighbours are selected by lax.top_k: the GPU kernel {failure}', stacklevel=2)
@@ -98,7 +98,7 @@ def _kernel(keys_ref, queries_ref, pool_ref, found_ref, *, similarity, count, la
 
 
 def _filled(x: Float[Array, 'batch some features'], rows: int) -> Float[Array, 'batch more wider']:
-    """`x` padded with zeros: to `rows` rows, and its features to a power of two."""
+    """`x` with zeros up to so many rows, and features up to a power of two."""
     return jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, _power_of_two(x.shape[2]) - x.shape[2])))
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
-from flaxnets.layers.candidates import Indices
+from flaxnets.layers.candidates import Indices, dealt
 from flaxnets.layers.init import Types
 from flaxnets.options import ModelOptions, Options, Recipe, check_images, image_shape, option, recipe
 
@@ -64,15 +64,10 @@ class ConvNNStack(nnx.Module):
         batch, unless they are given: one index array [N] for each layer that would draw them."""
         check_images(images, self.image_shape)
         drawing = [getattr(layer, 'draws_candidates', False) for layer in self.layers]
-        if candidates is not None and len(candidates) != sum(drawing):
-            raise UserError(
-                f'candidates: expected one index array for each of the {sum(drawing)} layers that draw '
-                f'them, got {len(candidates)}'
-            )
-        given = iter([None] * sum(drawing) if candidates is None else candidates)
+        given = dealt(candidates, drawing)
         x = images
-        for layer, draws in zip(self.layers, drawing, strict=True):
-            x = nnx.relu(layer(x, candidates=next(given), rngs=rngs) if draws else layer(x))
+        for layer, draws, own in zip(self.layers, drawing, given, strict=True):
+            x = nnx.relu(layer(x, candidates=own, rngs=rngs) if draws else layer(x))
         return self.head(x.reshape(len(x), -1))
 
 

@@ -1,4 +1,4 @@
-"""Every architecture compared with independent PyTorch models, number by number, in float64."""
+"""Every architecture against independent PyTorch models, number by number, in float64."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from golden_case import NAMES, Case, loss, summary
 import flaxnets
 from flaxnets import interop, registry
 
-# With these weights its loss explodes, and rounding errors grow with it: three steps are compared.
+# Under these weights its loss explodes, and rounding with it: three steps are compared.
 STEPS = {'mnist_cnn_residual': 3}
 TOLERANCE = 1e-9
 # A bias before batch normalisation has no effect, so its gradient is rounding, 1e-15, in PyTorch and

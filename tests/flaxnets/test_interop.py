@@ -1,4 +1,4 @@
-"""Weights converted between PyTorch and flaxnets compute the same."""
+"""Weights cross between PyTorch and flaxnets without changing what is computed."""
 
 import functools
 import re
@@ -157,7 +157,7 @@ def raveled(values):
     fixed = {
         key: value
         for key, value in values.items()
-        if re.search('/(query|key)/kernel', key) and value.ndim == 2
+        if re.search('^layers/.*(query|key)/kernel', key) and value.ndim == 2
     }
     parts = {'moved': {k: v for k, v in values.items() if k not in fixed}, 'fixed': fixed}
 

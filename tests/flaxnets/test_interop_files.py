@@ -1,4 +1,4 @@
-"""Files in PyTorch's formats and safetensors, good and bad; arrays in memory."""
+"""Files in PyTorch's formats and safetensors, good and bad; arrays that cross live."""
 
 import contextlib
 import dataclasses
@@ -134,7 +134,7 @@ NAMES = ['m.safetensors', *(pytest.param(name, marks=needs_torch) for name in ('
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_model_is_saved_with_its_card(name, tmp_path, model):
+def test_a_model_travels_with_its_card(name, tmp_path, model):
     interop.save(tmp_path / name, model, CARD)
     checkpoint = interop.load(tmp_path / name)
     assert checkpoint.card == CARD
@@ -156,7 +156,7 @@ def test_exports_are_plain_files_to_others(tmp_path, model):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_bfloat16_is_saved_and_loaded(name, tmp_path):
+def test_bfloat16_travels(name, tmp_path):
     values = {'a': np.arange(4).astype(jnp.bfloat16).reshape(2, 2).T}
     interop.save(tmp_path / name, values)
     equal(interop.load(tmp_path / name).state_dict, values)
@@ -172,7 +172,7 @@ def test_every_length_of_a_header_is_read(tmp_path):
     assert 0x80 in beginnings
 
 
-def test_a_model_without_a_map_is_saved_by_our_own_names(tmp_path):
+def test_a_model_without_a_map_travels_by_our_own_names(tmp_path):
     class Own(nnx.Module):
         def __init__(self, num_classes=3, image_shape=(2, 2, 1), **types):
             self.linear = nnx.Linear(4, num_classes, **types)
@@ -355,7 +355,7 @@ def test_any_pickle_is_read_or_refused(data):
 
 
 @needs_torch
-def test_arrays_are_shared_without_a_copy():
+def test_arrays_cross_without_a_copy():
     tensor = torch.arange(1024.0).reshape(4, 256)
     array = interop.to_jax(tensor)
     assert array.unsafe_buffer_pointer() == tensor.data_ptr()
@@ -396,13 +396,13 @@ def test_a_flaxnets_model_in_a_pytorch_evaluation_loop(model):
     loader = torch.utils.data.DataLoader(data, batch_size=4)
     model.eval()
     forward = jax.jit(lambda images: model(images.transpose(0, 2, 3, 1)))
-    correct = 0
+    right = 0
     for images, labels in loader:
         logits = interop.to_tensor(forward(interop.to_jax(images)))
-        correct += (logits.argmax(1) == labels).sum().item()
+        right += (logits.argmax(1) == labels).sum().item()
     images, labels = data.tensors
     expected = model(jnp.asarray(images.numpy().transpose(0, 2, 3, 1))).argmax(1) == labels.numpy()
-    assert correct == expected.sum()
+    assert right == expected.sum()
 
 
 @needs_torch

@@ -30,7 +30,7 @@ NO_GRADIENT = {
     'profiled_cnn pruned': ['convs/*/bias'],
 }
 DRAWS = ('*_random', '*_attn*')  # candidates, in training and in evaluation
-DROPS = ('profiled_cnn*', 'vgg16')
+DROPS = ('profiled_cnn*', 'vgg16', 'vit_tiny*')
 
 
 def matches(case: str, patterns) -> bool:
@@ -50,7 +50,7 @@ def split(case: str, **types) -> tuple[nnx.GraphDef, nnx.State]:
     def fill(path, value: jax.ShapeDtypeStruct) -> jax.Array:
         scale = max(1, np.prod(value.shape[:-1])) ** -0.5
         drawn = scale * rng.uniform(0.2, 1, value.shape)
-        if path[-2].key not in ('var', 'bias'):  # positive biases, so that no ReLU is always zero
+        if path[-2].key not in ('var', 'bias'):  # positive biases, that no ReLU is shut for good
             drawn *= rng.choice([-1, 1], value.shape)
         return jnp.asarray(drawn, value.dtype)
 
@@ -129,7 +129,7 @@ def test_transformations(case):
 
 @every_case
 def test_training(case):
-    """Values have gradients where the specification says so, and a training step depends on its key alone."""
+    """Gradients flow where the specification lets them, and a training step follows its key alone."""
     graph, params, rest = nnx.split(nnx.merge(*split(case, param_dtype=jnp.float64)), nnx.Param, ...)
     x = images(case)
     labels = jnp.arange(4)
@@ -187,7 +187,8 @@ def test_image_shapes(name, shape):
     """Square or not, one channel or several."""
 
     def run(images):
-        model = flaxnets.create_model(name, image_shape=shape, num_classes=7, rngs=nnx.Rngs(0))
+        patches = {'patch_size': 8} if name == 'vit_tiny' else {}
+        model = flaxnets.create_model(name, image_shape=shape, num_classes=7, **patches, rngs=nnx.Rngs(0))
         return model(images, rngs=nnx.Rngs(candidates=0, dropout=0))
 
     logits = jax.eval_shape(run, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
@@ -224,6 +225,19 @@ IMPOSSIBLE = [
     ('profiled_cnn', {'widths': (8,)}, 'model.widths: expected at least 2'),
     ('profiled_cnn', {'dropout': 'high'}, 'model.dropout: expected 2 numbers'),
     ('profiled_cnn', {'dropout': (0.2, 1.0)}, 'dropout'),
+    ('vit_tiny', {'image_shape': (32, 40, 3)}, "model.patch_size: expected a divisor of the image's sides"),
+    ('vit_tiny', {'sampling': 'grid', 'num_samples': 198}, 'model.num_samples: expected 1 to 197 beside sam'),
+    (
+        'vit_tiny',
+        {'layer': 'convnn_attention', 'num_neighbors': 198},
+        'model.num_neighbors: expected 1 to 197',
+    ),
+    ('vit_tiny', {'layer': 'branch_conv', 'ratio': 0.001}, 'model.ratio: expected 0, 1 or a share'),
+    (
+        'vit_tiny',
+        {'layer': 'convnn_attention', 'heads': 5},
+        'model.heads: expected a divisor of the 192 channels',
+    ),
     ('vgg16', {'image_shape': (32, 31, 3)}, 'model.image_shape'),
     ('vgg16', {'widths': (8, 8)}, 'model.widths: expected 5 whole numbers of at least 1'),
     ('vgg16', {'hidden': 5}, 'model.hidden: expected 2 whole numbers of at least 1, got 5'),
@@ -263,6 +277,13 @@ COUNTS = [
     ('profiled_cnn', {'pruned': True}, 4_849_674),
     ('vgg16', {}, 138_357_544),
     ('vgg16', {'pruned': True}, 118_493_706),
+    ('vit_tiny', {}, 5_479_306),
+    ('vit_tiny', {'num_classes': 100}, 5_496_676),
+    ('vit_tiny', {'layer': 'knn_attention'}, 5_479_306),
+    ('vit_tiny', {'layer': 'convnn_attention'}, 5_500_042),
+    ('vit_tiny', {'layer': 'convnn_attention', 'num_neighbors': 36}, 5_562_250),
+    ('vit_tiny', {'layer': 'convnn_attention', 'convolution': 'standard'}, 9_460_618),
+    ('vit_tiny', {'layer': 'convnn_attention', 'convolution': 'depthwise-separable'}, 5_942_410),
     ('mlp', {}, 42_310),
     ('mnist_cnn', {}, 21_578),
     ('mnist_cnn', {'residual': 3}, 58_034),

@@ -60,7 +60,7 @@ def test_the_pruned_vgg16_starts_from_the_whole_one(wrap, whole):
     np.testing.assert_array_equal(model.fc3.kernel, vgg(pruned=True, hidden=(8, 3)).fc3.kernel)
 
 
-def test_what_was_recognised_is_named(whole):
+def test_what_was_recognised_is_said(whole):
     match = matching.match(vgg(pruned=True), {f'net.{k}': v for k, v in timm(whole).items()})
     assert str(match.renames) == "keys of timm's VGG16, prefix 'net.' removed"
     assert match.ignored == ['features.2.weight', 'features.2.bias']

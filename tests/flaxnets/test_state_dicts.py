@@ -1,4 +1,4 @@
-"""State dicts in the forms in which they are saved, and the messages for those that do not fit."""
+"""State dicts as people have them, and what is said of those that do not fit."""
 
 import re
 
@@ -128,7 +128,7 @@ def test_another_architecture_is_suspected(weights):
         (cnn, 'got a function'),
     ],
 )
-def test_what_is_no_state_dict_is_named_in_a_line(value, message):
+def test_what_is_no_state_dict_is_said_in_a_line(value, message):
     with pytest.raises(UserError, match=message) as error:
         state_dicts.arrays(value)
     assert '\n' not in str(error.value)

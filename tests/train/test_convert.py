@@ -1,4 +1,4 @@
-"""Training of PyTorch models continues here: files to runs and back, moments, new heads, frozen parts."""
+"""What PyTorch trained goes on here: files to runs and back, moments, new heads, frozen parts."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def plain_pytorch(config, steps=40):
     dtype = {'float64': torch.float64, 'float32': torch.float32}[config.precision]
     images = data.load(config.data, 'train')
     twin = networks.create(config.model.name, **experiment.arguments(config, images)).to(dtype)
-    if config.model.name == 'vgg16':  # from PyTorch's initial values it does not learn in 40 steps
+    if config.model.name == 'vgg16':  # from PyTorch's initial values it does not get away in 40 steps
         for parameter in twin.parameters():
             parameter.data *= 6**0.5 if parameter.ndim > 1 else 1
     rule = torch.optim.Adam(twin.parameters(), 0.01)
@@ -156,7 +156,7 @@ def params_of(workdir):
         checkpoints.close()
 
 
-def test_weights_survive_a_round_trip(mlp, tmp_path):
+def test_weights_go_round(mlp, tmp_path):
     """.pt to a run to safetensors to a run to .pt: the same values, and a card on the way."""
     config, twin, _ = mlp
     convert.convert(tmp_path / 'model.pt', tmp_path / 'run', config)
@@ -194,7 +194,7 @@ def test_a_run_starts_from_weights_and_resumes_without_them(mlp, tmp_path, capsy
     assert 'resumed at step' in capsys.readouterr().out
 
 
-def test_a_new_head_on_frozen_layers(mlp, tmp_path, capsys):
+def test_a_new_head_on_a_frozen_trunk(mlp, tmp_path, capsys):
     """Weights of a run, with five classes left out of its ten."""
     config, _, _ = mlp
     convert.convert(tmp_path / 'model.pt', tmp_path / 'trunk', config)
@@ -455,7 +455,7 @@ def test_no_images_are_needed(config, classes, inputs, names, to, tmp_path):
         (describe('flowers', classes=('a', 'b')), '--classes: expected the number of classes of flowers'),
     ],
 )
-def test_missing_classes_and_sizes_are_asked_for(config, message, tmp_path):
+def test_what_nothing_says_is_asked_for(config, message, tmp_path):
     torch.save(state_dict(64), tmp_path / 'a.pt')
     with pytest.raises(UserError, match=message) as error:
         convert.convert(tmp_path / 'a.pt', tmp_path / 'b.pt', config)

@@ -90,7 +90,7 @@ def flip(path, bit):
     path.write_bytes(content)
 
 
-def test_every_file_of_a_checkpoint_is_verified(whole, tmp_path):
+def test_every_file_of_a_checkpoint_is_guarded(whole, tmp_path):
     chance = np.random.default_rng(0)
     folder = tmp_path / '12'
     shutil.copytree(whole / 'checkpoints' / '12', folder)
@@ -150,7 +150,7 @@ def test_the_next_older_checkpoint_is_used(copy, whole, shared, harm):
     assert_same(copy, whole)
 
 
-def test_if_all_checkpoints_are_damaged_that_is_an_error(copy, shared):
+def test_no_whole_checkpoint_is_an_error_and_no_fresh_start(copy, shared):
     for step in committed(copy / 'checkpoints'):
         flip(copy / 'checkpoints' / str(step) / 'meta' / 'metadata', 100)
     before = sorted(copy.rglob('*'))
@@ -165,7 +165,7 @@ def test_if_all_checkpoints_are_damaged_that_is_an_error(copy, shared):
         evaluate.evaluate(copy)
 
 
-def test_an_unfinished_save_is_ignored(copy, whole, shared):
+def test_a_save_that_never_finished_is_passed_over(copy, whole, shared):
     left = copy / 'checkpoints' / '12.orbax-checkpoint-tmp'
     (copy / 'checkpoints' / '12').rename(left)
     assert committed(copy / 'checkpoints') == [4, 8]
@@ -203,7 +203,7 @@ def test_a_checkpoint_can_be_evaluated_without_its_config(copy):
         assert evaluate.evaluate(copy, checkpoint='8') == expected
 
 
-def test_what_may_change_is_named(copy, shared, capsys):
+def test_what_may_change_is_said(copy, shared, capsys):
     changed = config(shared, epochs=4, log__every=7, schedule__name='constant')
     train.run(changed, copy)
     printed = capsys.readouterr().out
@@ -215,7 +215,7 @@ def test_what_may_change_is_named(copy, shared, capsys):
         train.run(changed, copy)
 
 
-def test_a_stretched_schedule_is_announced(shared, tmp_path, capsys):
+def test_a_stretched_schedule_is_said(shared, tmp_path, capsys):
     for number in (1, 2):
         train.run(config(shared, epochs=number, schedule__name='cosine'), tmp_path)
     assert 'the cosine schedule now spans 2 epochs' in capsys.readouterr().out
@@ -235,7 +235,7 @@ def test_other_images_are_refused(copy, shared, monkeypatch):
         train.run(config(shared, epochs=4), copy)
 
 
-def test_chunks_do_not_change_the_result(whole, shared, tmp_path, monkeypatch):
+def test_chunks_leave_no_trace(whole, shared, tmp_path, monkeypatch):
     """Each second step is a chunk of its own, and each epoch is interrupted by a checkpoint."""
     monkeypatch.setattr(pace, 'CHUNK_SECONDS', 0.0)
     train.run(config(shared, checkpoint__every='3 steps'), tmp_path)
@@ -243,14 +243,14 @@ def test_chunks_do_not_change_the_result(whole, shared, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'moment', ['the first step', 'a step', 'just after a save', 'evaluation', 'the last evaluation']
+    'moment', ['the first step', 'a step', 'right after a save', 'evaluation', 'the last evaluation']
 )
 def test_a_signal_at_any_moment(moment, whole, shared, tmp_path, monkeypatch):
-    every = '1 step' if moment == 'just after a save' else '1 epoch'
+    every = '1 step' if moment == 'right after a save' else '1 epoch'
     owner, name, count = {
         'the first step': (Runner, 'train', 1),
         'a step': (Runner, 'train', 6),
-        'just after a save': (Runner, 'train', 7),
+        'right after a save': (Runner, 'train', 7),
         'evaluation': (experiment.Experiment, 'evaluate', 2),
         'the last evaluation': (experiment.Experiment, 'evaluate', 3),
     }[moment]
@@ -308,7 +308,7 @@ def test_a_lock_does_not_outlive_its_process(tmp_path):
         pass
 
 
-def test_a_deleted_workdir(shared, tmp_path, monkeypatch):
+def test_a_vanished_workdir(shared, tmp_path, monkeypatch):
     epoch = console.Reporter.epoch
 
     def removes(self, row, epochs):

@@ -1,4 +1,4 @@
-"""Any number of devices, sharing a batch in any way, computes the same."""
+"""However many devices share a batch, and however they do, the same is computed."""
 
 import functools
 import json

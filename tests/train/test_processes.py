@@ -1,4 +1,4 @@
-"""Two processes with two devices each compute the same as one process, and none waits for a dead one."""
+"""Two processes of two devices each compute what one process does, and neither waits for a dead one."""
 
 import json
 import os
@@ -189,7 +189,7 @@ def test_processes_that_disagree_say_what_about(tmp_path, environment):
         assert errors.count('\n') == 1
 
 
-def test_a_process_that_stays_alone_ends(tmp_path, environment):
+def test_a_process_that_stays_alone_gives_up(tmp_path, environment):
     _, path = write_config(tmp_path)
     started = launch(environment, path, tmp_path / 'run', '--process_timeout=3')
     started[1].kill()

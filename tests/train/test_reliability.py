@@ -83,7 +83,7 @@ def assert_same(one, other):
 
 
 def test_killed_runs_end_with_the_same_bits(tmp_path, environment):
-    """The first kill of each case falls into a save, the others anywhere, most of them after start-up."""
+    """The first kill of each case falls into a save, the others anywhere, most of them after the start."""
     cases = list(crash_child.CASES)
     whole = {case: tmp_path / f'{case}-whole' for case in cases}
     finish(start(['tests/crash_child.py', *(f'{case}={whole[case]}' for case in cases)], environment))
@@ -105,7 +105,7 @@ def test_killed_runs_end_with_the_same_bits(tmp_path, environment):
         if child.poll() is None:
             child.kill()
             moments.append((workdir.name, committed(workdir / 'checkpoints')[-1:], saving(workdir)))
-        else:  # it ended first: the machine is less busy now
+        else:  # it came to its end first: the machine is less busy now
             rounds[case] += 1
             took[case] *= 0.9
         child.communicate()

@@ -141,7 +141,7 @@ def test_shards_are_a_partition():
             runner.shard(jobs, wrong)
 
 
-def test_the_time_left_is_estimated_by_suite():
+def test_time_left_goes_by_suite():
     assert runner.remaining([('vit', 10.0), ('mnist', 2.0)], ['mnist', 'vit', 'convnn']) == 2 + 10 + 6
 
 
@@ -180,7 +180,7 @@ def test_a_suite_from_end_to_end(tmp_path, monkeypatch, capfd):
 
     assert cli.guarded(reproduce.main, command) == 2
     said = capfd.readouterr()
-    assert '[1/2] mnist/broken seed 0: failed with exit code 2; the others continue' in said.out
+    assert '[1/2] mnist/broken seed 0: failed with exit code 2; the others go on' in said.out
     assert re.search(r'\[2/2\] mnist/tiny seed 0: test accuracy [\d.]+% \(published 97.0\)', said.out)
     assert '1 of 2 runs finished' in said.out
     assert "expected one of adam, adamw, sgd, got 'sdg'" in said.err

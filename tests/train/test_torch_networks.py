@@ -1,4 +1,4 @@
-"""The PyTorch twins compute the golden numbers, so that flaxnets can be compared with them."""
+"""The PyTorch twins compute the golden numbers, so that comparing flaxnets with them means something."""
 
 import golden_case
 import numpy as np
@@ -12,7 +12,7 @@ def twin(case: golden_case.Case):
     model = networks.create(
         case.name, num_classes=case.classes, image_shape=case.image_shape, **case.data['options']
     ).double()
-    named = {name: golden_case.value(name, tuple(shape)) for name, shape in case.data['parameters']}
+    named = {name: golden_case.parameter(name, tuple(shape)) for name, shape in case.data['parameters']}
     model.load_state_dict(
         {
             key: torch.from_numpy(np.asarray(named.get(key, value)))

@@ -65,7 +65,7 @@ def test_tabulate_names_every_module(name, last):
 @pytest.mark.parametrize(
     ('args', 'line'),
     [
-        (['vti'], "model.name: there is no model 'vti'. Did you mean vit?"),
+        (['vti'], "model.name: there is no model 'vti'. Did you mean vit or vit_tiny?"),
         (['vit', 'head=8'], 'model.head: vit has no such option. Did you mean heads'),
         (['vit', 'heads'], "command line: expected OPTION=VALUE, got 'heads'"),
         (['vit', 'heads=three'], 'config.model.heads: expected'),
@@ -87,7 +87,7 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / 'own.py').write_text(
         'from flax import nnx\n'
         'class Own(nnx.Module):\n'
-        '    """One linear layer."""\n'
+        '    """One linear map."""\n'
         '    def __init__(self, *, num_classes, image_shape, dtype=None, param_dtype=None, rngs):\n'
         '        height, width, channels = image_shape\n'
         '        self.map = nnx.Linear(height * width * channels, num_classes, rngs=rngs)\n'

@@ -1,4 +1,4 @@
-"""The folder of a run, and unexpected files in it."""
+"""Where a run goes, and what a careless hand leaves there."""
 
 import dataclasses
 import hashlib
@@ -96,7 +96,7 @@ def test_a_run_of_version_0_1_0_continues(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('content', STRANGE)
-def test_a_summary_or_config_with_other_content_is_none(content, tmp_path):
+def test_a_strange_summary_or_config_is_none(content, tmp_path):
     (tmp_path / 'summary.json').write_bytes(content)
     (tmp_path / 'config.json').write_bytes(content)
     assert summary.finished(tmp_path, options.defaults()) is None

@@ -127,7 +127,7 @@ def parameters(layer: Layer) -> int:
 
 
 def repeated(function: Callable[[], Any], times: int = CALLS) -> Callable[[], None]:
-    """`function`, `times` times."""
+    """`function`, so many times."""
 
     def run() -> None:
         for _ in range(times):

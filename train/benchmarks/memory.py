@@ -21,7 +21,7 @@ SPLITS = ('train', 'test')
 
 
 def resident(settings: Any) -> dict[str, int]:
-    """The memory that stays in use when the cached set is on the device."""
+    """What stays when the cached set lies on the device."""
     warm = options.defaults().data
     warm.name = 'digits'
     read = jax.jit(lambda images: images.max())

@@ -1,4 +1,4 @@
-"""The results of `benchmarks.profile` as tables on the console."""
+"""What `benchmarks.profile` has measured, for people."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""The results of `benchmarks.data` as tables on the console."""
+"""A benchmark's numbers for people."""
 
 from typing import Any
 

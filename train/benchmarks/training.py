@@ -61,7 +61,7 @@ class Ours:
         self.first_step_seconds = time.perf_counter() - started
 
     def train(self, steps: int) -> None:
-        """Makes `steps` updates."""
+        """So many updates."""
         done = 0
         while done < steps:
             count = min(self.exp.runner.chunk, steps - done)
@@ -70,7 +70,7 @@ class Ours:
         jax.block_until_ready((self.state, metrics))
 
     def evaluate(self, steps: int) -> None:
-        """Evaluates `steps` batches."""
+        """The scores of so many batches."""
         self.exp.runner.evaluate(self.state.params, self.state.stats, self._feed('test', steps))
 
     def dispatch_seconds(self, times: int = 20) -> float:
@@ -130,7 +130,7 @@ def measure(
     seconds: float = 0.5,
     minutes: float = math.inf,
 ) -> Iterator[dict[str, Any]]:
-    """A row of numbers for each config, by its name, none that would begin after `minutes`.
+    """A row of numbers for each config, by its name, none that would begin after so many `minutes`.
 
     `against` names what each is compared with. A round of each side takes about `seconds`.
     """

@@ -148,7 +148,7 @@ def table(cells: Cells) -> str:
 
 
 def into(text: str, results: dict[str, Any]) -> str:
-    """The page `text` with the tables between its marks, `<!-- benchmark cpu -->` and its end, made again.
+    """The page `text` with the tables between its marks, `<!-- benchmark cpu -->` and its end, made anew.
 
     Raises:
         UserError: the page has no such marks.

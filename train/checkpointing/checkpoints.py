@@ -71,7 +71,7 @@ class Checkpoints:
         if found and len(damaged) == len(found):
             raise UserError(
                 f'all checkpoints of {self.folder.parent} are damaged: {"; ".join(damaged.values())}. '
-                'Restore them from a copy, or start again in another --workdir'
+                'Restore them from a copy, or start anew in another --workdir'
             )
         processes.wait()  # all processes have verified before the first one deletes
         newest = max(set(found) - set(damaged), default=0)

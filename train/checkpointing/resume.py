@@ -60,7 +60,7 @@ def match(workdir: pathlib.Path, config: options.ConfigDict) -> list[str]:
     if 'epochs' in allowed and config.schedule.name in ('cosine', 'one_cycle'):
         lines.append(
             f'the {config.schedule.name} schedule now spans {config.epochs} epochs: '
-            'from now on the learning rate is that of a run of this length'
+            'from here on the learning rate is what a run of that length has'
         )
     return lines
 

@@ -34,7 +34,7 @@ class ImageSpec:
 
 
 def numbers(count: int) -> tuple[str, ...]:
-    """Numbers as names for `count` classes."""
+    """Names for so many classes, where there are no better ones."""
     return tuple(map(str, range(count)))
 
 

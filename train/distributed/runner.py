@@ -19,7 +19,7 @@ from train.state import TrainState, Values
 class Runner:
     """The compiled functions of a task: `train` some steps of a feed, `evaluate` or `predict` all of one.
 
-    `chunk` is the largest number of steps of one call of `train`. `layout` says how the state is placed on
+    `chunk` is the most steps that one call of `train` is asked for. `layout` says how the state lies on
     the devices (`Devices.layout`).
     """
 

@@ -1,1 +1,1 @@
-"""What a run prints and writes: console, logs, pictures, the page."""
+"""What a run prints and writes for people: console, logs, pictures."""

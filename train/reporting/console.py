@@ -197,7 +197,7 @@ def spread(values: dict[str, Any], key: str, digits: int) -> str:
 
 
 def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str, ...], title: str) -> None:
-    """Loss, accuracy, macro F1, accuracy per class and the confusion matrix, on the console."""
+    """Loss, accuracy, macro F1, accuracy per class and the confusion matrix, for people."""
     loss, accuracy, f1 = (
         spread(scores, key, digits) for key, digits in (('loss', 4), ('accuracy', 2), ('macro_f1', 2))
     )

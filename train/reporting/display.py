@@ -1,4 +1,4 @@
-"""What a terminal shows while a run trains: a few lines at the bottom, drawn four times a second."""
+"""What a terminal shows while a run trains: a few lines below all others, drawn anew four times a second."""
 
 import time
 from collections.abc import Iterator

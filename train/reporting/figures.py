@@ -72,7 +72,7 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def figure(width: float = 4.8, height: float = 3.2, **grid: Any) -> tuple[Any, Any]:
-    """A matplotlib figure, its size in inches, and its axes; `grid` is that of `Figure.subplots`."""
+    """A matplotlib figure of so many inches and its axes; `grid` is that of `Figure.subplots`."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(width, height), layout='constrained')

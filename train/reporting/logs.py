@@ -29,7 +29,7 @@ class Logs:
         self.curves: list[Events | WandbRun] = []
 
     def start(self, step: int, config: Mapping[str, Any]) -> None:
-        """Opens TensorBoard and Weights & Biases, for a run that continues at `step`."""
+        """Opens what takes curves, for a run that goes on at `step`."""
         if self.settings.tensorboard:
             self.curves.append(Events(self.workdir, step))
         if self.settings.wandb:

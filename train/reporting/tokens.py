@@ -1,4 +1,4 @@
-"""The positions of a layer's tokens in the image, and the few tokens that pictures show."""
+"""Where a layer's tokens lie in the image, and the few that pictures show."""
 
 import math
 
@@ -7,7 +7,7 @@ PLACES = ((0.5, 0.5), (0.25, 0.3), (0.72, 0.75))
 
 
 def grid_of(tokens: int, shape: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns of `tokens` tokens that cover an image of `shape`; None if they form no such grid."""
+    """Rows and columns of so many tokens that cover an image of `shape`; None where they are no such grid."""
     height, width = shape
     rows = round(math.sqrt(tokens * height / width))
     if rows < 1 or tokens % rows:

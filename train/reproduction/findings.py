@@ -17,7 +17,7 @@ class Runs:
 
     def __init__(self, records: Iterable[Record]):
         self.records = list(records)
-        self.fewest: int | None = None  # seeds of an experiment that a finding uses
+        self.fewest: int | None = None  # seeds of an experiment that was asked for
 
     def of(self, name: str) -> list[Record]:
         """The records of an experiment."""

@@ -53,7 +53,7 @@ def _table(found: list[Row]) -> str:
 
 
 def _figures(row: Row) -> str:
-    """The charts of a row: test accuracy, and all else that was published by epoch."""
+    """The charts of a row: test accuracy, and whatever else was published by epoch."""
     parts = []
     for key in ('test_accuracy', 'train_accuracy', 'test_loss', 'train_loss'):
         theirs = row.published['curve'].get(key, [])

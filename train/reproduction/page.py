@@ -57,7 +57,7 @@ def markdown(records: list[Record], refused: list[str], checked: str = '') -> st
 
 
 def readme(text: str, records: list[Record]) -> str:
-    """The README with the results between its marks made again.
+    """The README with the results between its marks made anew.
 
     Raises:
         UserError: it has no marks.

@@ -103,7 +103,7 @@ def run(todo: list[Job], skipped: int, finished: Callable[[Job, dict[str, Any]],
         code = train(job)
         try:
             summary = None if code else job.summary()
-            said = finished(job, summary) if summary else f'failed with exit code {code}; the others continue'
+            said = finished(job, summary) if summary else f'failed with exit code {code}; the others go on'
         except UserError as error:
             summary, said = None, f'no record: {error}'
         if not summary:

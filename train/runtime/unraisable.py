@@ -1,4 +1,4 @@
-"""Exceptions that no code can catch, which Python prints; one kind of them is left out."""
+"""Exceptions that nobody can catch, which Python therefore prints: one kind of them says nothing."""
 
 import sys
 from typing import Any

@@ -76,7 +76,7 @@ def from_file(item: tuple[str, int]) -> tuple[np.ndarray, int]:
 
 
 def loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
-    """Shuffled batches from `workers` processes, which are spawned, because JAX's threads do not survive
+    """Shuffled batches from `workers` processes, which are started anew, because JAX's threads do not survive
     a fork, and stay for all epochs."""
     return DataLoader(
         dataset,

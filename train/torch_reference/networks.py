@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.torch_reference import convnn
+from train.torch_reference import convnn, framework
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {'relu': nn.ReLU, 'tanh': nn.Tanh, 'gelu': nn.GELU}
 
@@ -362,6 +362,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     'vgg16': VGG16,
     'mlp': MLP,
     'mnist_cnn': MnistCNN,
+    'vit_tiny': framework.ViT,
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flaxnets.interop.layouts import SAME, Row, Variant
-from flaxnets.interop.maps import block_cnn, convnn, expert_cnn, mnist, profiled_cnn, vgg, vit
+from flaxnets.interop.maps import block_cnn, convnn, expert_cnn, framework, mnist, profiled_cnn, vgg, vit
 
 __all__ = ['SAME', 'Row', 'TorchMap', 'Variant']
 
@@ -44,3 +44,4 @@ PROFILED_CNN = TorchMap(profiled_cnn.rows)
 VGG16 = TorchMap(vgg.rows, variants=vgg.variants)
 MLP = TorchMap(mnist.mlp)
 MNIST_CNN = TorchMap(mnist.mnist_cnn)
+FRAMEWORK_VIT = TorchMap(framework.vit)

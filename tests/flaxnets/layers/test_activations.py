@@ -9,7 +9,7 @@ torch = pytest.importorskip('torch')
 
 
 @pytest.mark.parametrize('name', activations.ACTIVATIONS)
-def test_torchs_function_and_derivative(name):
+def test_torchs_function_and_slope(name):
     x = np.linspace(-4, 4, 101, dtype=np.float32)  # 0 among them
     act = activations.ACTIVATIONS[name]
     theirs = torch.from_numpy(x).requires_grad_()

@@ -1,4 +1,4 @@
-"""The attention layer compared with a plain computation in numpy."""
+"""The attention layer against a plain statement of it in numpy."""
 
 import jax
 import jax.numpy as jnp

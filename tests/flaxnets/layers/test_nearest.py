@@ -1,4 +1,4 @@
-"""The nearest-neighbour layer compared with a plain, slow computation in numpy, in float64."""
+"""The nearest-neighbour layer against a plain, slow statement of it in numpy, in float64."""
 
 import re
 

@@ -24,7 +24,7 @@ def test_each_head_on_its_own_slice():
     np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_heads_exchange_nothing():
+def test_heads_keep_to_themselves():
     """A change in one slice changes that slice alone."""
     layer = SlicedAttention(6, 3, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (1, 5, 6))

@@ -49,7 +49,7 @@ def run(batch, key=0, mean=0.0, **chosen):
 
 
 def differs(a, b):
-    return abs(a - b) > 1e-4  # a compiled division by 255 may round in another way
+    return abs(a - b) > 1e-4  # a compiled division by 255 may round otherwise
 
 
 def test_everything_off_changes_nothing(batch):

@@ -1,4 +1,4 @@
-"""A wrong or damaged file: one line with its name and what to do, and no files left over."""
+"""A file that is not what it should be: one line with its name and the remedy, and nothing left behind."""
 
 import gzip
 import pathlib

@@ -1,4 +1,4 @@
-"""Decoding happens once, with several processes and after interruptions too."""
+"""Decoding happens once, whoever asks and whatever happens meanwhile."""
 
 import pathlib
 import shutil
@@ -85,7 +85,7 @@ def test_changed_files_are_decoded_again(cifar, tmp_path):
 
 @pytest.mark.parametrize('file', ['images.npy', 'labels.npy', 'meta.json'])
 @pytest.mark.parametrize('damage', ['flipped bit', 'truncated', 'missing'])
-def test_a_corrupt_entry_warns_and_is_decoded_again(file, damage, tmp_path):
+def test_a_corrupt_entry_is_said_and_decoded_again(file, damage, tmp_path):
     decoder = Decoder()
     good = load(decoder, tmp_path).fingerprint
     (entry,) = entries(tmp_path)

@@ -1,4 +1,4 @@
-"""Folders of images in many forms: the run always says which folder is which split and class."""
+"""Folders of images as people have them: what became which split and class is always said."""
 
 import os
 import subprocess
@@ -84,7 +84,7 @@ def test_a_set_without_training_images(root):
         loaded(root)
 
 
-def test_a_fifth_for_testing_is_named(root):
+def test_a_fifth_for_testing_is_said(root):
     lines = facts(loaded(write(root / 'a'), ['train', 'validation', 'test'], validation=0.2))
     assert lines['test'] == f'a stratified 20% of {root}/a'
     assert lines['validation'] == f'a stratified 20% of {root}/a'

@@ -192,7 +192,7 @@ def test_a_download_that_breaks_off_goes_on(archive, server, tmp_path):
 def test_a_later_run_resumes(archive, server, tmp_path):
     server.cut = [100_000] * fetch.ATTEMPTS
     with pytest.raises(
-        UserError, match=r'500000 of 1000000 bytes came .*run the same command again to continue'
+        UserError, match=r'500000 of 1000000 bytes came .*run the same command again to go on'
     ):
         fetch.fetch(archive, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['archive.bin.part']

@@ -1,4 +1,4 @@
-"""data.mean=auto: measured once on the training images, and the same numbers from then on."""
+"""data.mean=auto: measured once on the training images, and the same numbers ever after."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_a_run_measures_once(tmp_path, capsys):
     meta = checkpoints.meta(checkpoints.steps()[-1])
     checkpoints.close()
     assert list(meta.card.preprocessing['mean']) == list(meta.config['data']['mean']) == expected[0]
-    assert f'minus {expected[0][0]:.4g}, divided by {expected[1][0]:.4g}' in capsys.readouterr().out
+    assert f'less {expected[0][0]:.4g}, divided by {expected[1][0]:.4g}' in capsys.readouterr().out
     # the same command again, for longer; and the same numbers, given, are the same run
     summary = train.run(auto(tmp_path, epochs=2), workdir)
     given = runs.digits(tmp_path, data__mean=tuple(expected[0]), data__std=tuple(expected[1]))
@@ -66,7 +66,7 @@ def test_from_the_command_line(tmp_path):
 
 
 def test_splits_without_training_images(tmp_path):
-    """The training images are loaded where they have not been loaded."""
+    """The training images are loaded where they are not at hand."""
     checked = options.validate(auto(tmp_path))
     numbers = resolved(checked, {}).data
     assert (numbers.mean, numbers.std) == mean_and_deviation(data.load(checked.data, 'train'))

@@ -147,7 +147,7 @@ def test_no_sampler_loses_images_or_order(way):
     np.testing.assert_array_equal(images.labels, LABELS)
 
 
-def test_a_batch_sampler_that_leaves_images_out_warns():
+def test_a_batch_sampler_that_leaves_images_out_is_said():
     with pytest.warns(RuntimeWarning, match='the batch_sampler gives 3 of 30 images'):
         images = data.from_torch(DataLoader(Items(first), batch_sampler=Batches([5, 9], [2])))
     np.testing.assert_array_equal(images.images, IMAGES[[2, 5, 9]])

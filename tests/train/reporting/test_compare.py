@@ -9,7 +9,7 @@ from train import report
 from train.reporting import compare
 
 
-def test_runs_that_differ_in_their_seeds_are_grouped(tmp_path):
+def test_runs_that_differ_in_their_seeds_stand_together(tmp_path):
     workdirs = [leave(tmp_path, f'a{seed}', seed=seed) for seed in range(3)]
     workdirs.append(leave(tmp_path, 'b', gain=5, width=8))
     page = compare.write(workdirs, tmp_path / 'out')
@@ -34,7 +34,7 @@ def test_an_unfinished_run_can_be_compared(tmp_path):
     compare.write(workdirs, tmp_path / 'out')
 
 
-def test_what_cannot_be_compared_is_named(tmp_path):
+def test_what_cannot_be_compared_is_said(tmp_path):
     with pytest.raises(UserError, match='expected the folders of runs'):
         compare.write([leave(tmp_path, 'a'), tmp_path / 'none'], tmp_path / 'out')
     empty = leave(tmp_path, 'b')

@@ -45,7 +45,7 @@ def test_every_chart_names_its_axes():
             assert axes.get_ylabel()
 
 
-def test_a_published_curve_or_level_is_drawn_with_ours():
+def test_a_published_curve_or_level_stands_beside_ours():
     curve = {'curve': {'test_accuracy': [[1, 40.0], [2, 63.61]]}}
     assert 'test, published 63.61%' in texts(
         figures.svg(curves.learning_curve(history(), 'accuracy', published=curve))

@@ -103,8 +103,7 @@ def _download(archive: Archive, part: pathlib.Path, progress: Progress) -> None:
     there = part.stat().st_size if part.exists() else 0
     reason = _line(error) if error else 'the file ends early'
     raise UserError(
-        f'{archive.url}: {there} of {archive.size} bytes came ({reason}); '
-        'run the same command again to continue'
+        f'{archive.url}: {there} of {archive.size} bytes came ({reason}); run the same command again to go on'
     ) from error
 
 

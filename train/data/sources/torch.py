@@ -25,8 +25,8 @@ def from_torch(
 
     Items are pairs (image, label) or {'image', 'label'}; images PIL, numpy or tensor, uint8 or float in
     [0, 1], grey or RGB, their `channels` 'first' or 'last' ('': the axis of 1 or 3; where both could be,
-    tensors are channels first and arrays last). A loader gives its samples once each, ordered by
-    index, not in its sampler's order, through its own workers and collation. Transforms run once, now: leave
+    tensors are channels first and arrays last). A loader gives its samples once each, ordered by index
+    whatever its sampler's order, through its own workers and collation. Transforms run once, now: leave
     random ones and Normalize out, the train step augments and normalises.
 
     `class_names` default to the data set's `classes`, else the numbers. Raises UserError for anything else.
@@ -62,7 +62,7 @@ def _in_order(loader: Any) -> Any:
     }
     if isinstance(loader.dataset, IterableDataset):
         return DataLoader(loader.dataset, batch_size=loader.batch_size, **settings)
-    # Three ways to batch: by the loader itself, by `batch_sampler`, and by the data set, which gets
+    # Three ways to batch: by the loader itself, by `batch_sampler`, and by the data set, which is asked for
     # the lists of indices that a BatchSampler given as `sampler` makes.
     lists = isinstance(loader.sampler, BatchSampler)
     batches = loader.sampler if lists else loader.batch_sampler
@@ -131,11 +131,11 @@ def _label(label: Any, where: str) -> int:
 
 
 def _pixels(image: Any, channels: str, where: str) -> np.ndarray:
-    """The item's image as [H, W, 1 or 3] uint8."""
+    """[H, W, 1 or 3] uint8 of whatever the item's image is."""
     if hasattr(image, 'getbands'):
         return from_picture(image, where)
     first = channels == 'first' or (not channels and hasattr(image, 'numpy'))  # PyTorch's tensors
-    if hasattr(image, 'detach'):  # on any device, with a gradient or without
+    if hasattr(image, 'detach'):  # whatever its device, with a gradient or without
         image = image.detach().cpu()
         image = image.float() if image.dtype.is_floating_point else image  # NumPy knows no bfloat16
     array = np.asarray(image)
