@@ -386,7 +386,7 @@ def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
         (('--from', 'x.pt'), 'expected --from PATH and --to PATH'),
         (('--from', 'x.pt', '--to', 'y.pt'), 'No such file'),
         (('--from', tmp_path / 'model.pt', '--to', 'y.pt'), 'no model card came with it'),
-        (('--from', tmp_path / 'run', '--to', tmp_path / 'run'), 'there is a run in .* already'),
+        (('--from', tmp_path / 'run', '--to', tmp_path / 'run'), 'run already; choose another folder'),
         (('--from', tmp_path, '--to', 'y.pt'), 'expected a run'),
         (('--from', 'x.pt', '--to', 'y.pt', '--frm'), "'--frm' is not expected"),
         (('--from', 'x.pt', '--to', 'y.pt', '--optimizer'), 'expected --to a folder'),

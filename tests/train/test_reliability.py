@@ -121,14 +121,14 @@ def test_killed_runs_end_with_the_same_bits(tmp_path, environment):
 CONFIG = 'configs/branching_attn.py:digits'
 SETTINGS = [
     *('--config.model.name=cnn', '--config.model.num_layers=1', '--config.model.width=4'),
-    *('--config.data.image_size=(8,)', '--config.data.batch_size=8', '--config.epochs=40'),
+    *('--config.data.image_size=(8,)', '--config.data.batch_size=8', '--config.epochs=4000'),
     *('--config.checkpoint.every=10000 steps', '--config.log.report=false'),
 ]
 
 
 @pytest.fixture(scope='module')
 def command(environment, tmp_path_factory):
-    """Arguments of a run of half a minute, in a workdir of its own."""
+    """Arguments of a run that ends long after these tests, in a workdir of its own."""
     folder = tmp_path_factory.mktemp('signals')
     cache = f'--config.data.cache_dir={folder / "cache"}'
     return ['-m', 'train', '--config', CONFIG, '--workdir', folder / 'run', *SETTINGS, cache]
