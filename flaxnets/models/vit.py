@@ -25,6 +25,13 @@ from flaxnets.layers.patches import cosine_positions, patches
 from flaxnets.layers.sliced_attention import SlicedAttention
 from flaxnets.options import ModelOptions, check_images, image_shape, option
 
+# The document does not state the initial values of its trained table.
+POSITION_INIT = {
+    'normal_0.02': jax.nn.initializers.normal(0.02),
+    'normal_1': jax.nn.initializers.normal(1.0),
+    'uniform': jax.nn.initializers.uniform(1.0),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViTOptions(ModelOptions):
@@ -36,8 +43,13 @@ class ViTOptions(ModelOptions):
     width: int = option(8, 'features of a token', at_least=1)
     position: str = option(
         'cosine',
-        'a fixed table of positions, or a trained one, initially normal with deviation 0.02',
+        'a fixed table of positions, or a trained one',
         choices=('cosine', 'learned'),
+    )
+    position_init: str = option(
+        'normal_0.02',
+        'initial values of a trained table: normal with deviation 0.02 or 1, or uniform from 0 to 1',
+        choices=tuple(POSITION_INIT),
     )
     activation: str = option('relu', 'of the MLPs', choices=tuple(ACTIVATIONS))
     patch_size: int = option(4, "side of a patch; a divisor of the image's sides", at_least=1)
@@ -77,7 +89,7 @@ class ViT(nnx.Module):
         tokens = 1 + (height // size) * (columns // size)
         self.embed = init.linear(channels * size**2, width, **types)
         self.class_token = init.parameter((1, width), jax.nn.initializers.uniform(1.0), **types)
-        table = init.parameter((tokens, width), jax.nn.initializers.normal(0.02), **types)
+        table = init.parameter((tokens, width), POSITION_INIT[options.position_init], **types)
         self.positions = table if options.position == 'learned' else None
         self.blocks = nnx.List([Block(options, **types) for _ in range(options.blocks)])
         self.head = init.linear(width, options.num_classes, **types)

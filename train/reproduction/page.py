@@ -81,7 +81,8 @@ def readme(text: str, records: list[Record]) -> str:
         '',
         'Every figure, the verdicts and the findings: [docs/reproduction.md](docs/reproduction.md).',
     ]
-    lines += ['Measured:', '', *_sources(records)]
+    if records:
+        lines.append(_measured(records))
     return MARK.sub(lambda m: m[1] + '\n'.join(lines) + '\n' + m[2], text)
 
 
@@ -164,6 +165,25 @@ def _sources(records: Iterable[Record]) -> list[str]:
         what = f'{where}{note}; {made_with}; {data["name"]}{remark}'
         dates.setdefault(what, set()).add(record['date'])
     return [f'- {what}; {", ".join(sorted(days))}' for what, days in dates.items()]
+
+
+def _measured(records: Iterable[Record]) -> str:
+    """`_sources` in one sentence: the page has which is which."""
+    records = list(records)
+    hardware = [record['hardware'] for record in records]
+    cores = sorted({h['cores'] for h in hardware})
+    where = ', '.join(sorted({f'{h["devices"]} ({h["processor"]})' for h in hardware}))
+    commits = ', '.join(sorted({record['commit'][:7] for record in records}))
+    days = sorted({record['date'] for record in records})
+    remarks = sorted({f'{r["data"]["name"]}: {r["data"]["remark"]}' for r in records if r['data']['remark']})
+    return '; '.join(
+        [
+            f'Measured on {where}, {" or ".join(map(str, cores))} core{"s" * (cores != [1])} a run',
+            f'commits {commits}',
+            days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}',
+            *remarks,
+        ]
+    )
 
 
 def _both(row: Row, key: str, digits: int = 2) -> str:

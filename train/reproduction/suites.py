@@ -80,15 +80,27 @@ VIT = [
     for position in ('cosine', 'learned')
     for activation in ('relu', 'tanh', 'gelu')
 ]
-VIT.append(
-    dataclasses.replace(
-        VIT[-1],
-        name=f'{VIT[-1].name}-fixed-table',
-        overrides={'optimizer.freeze': 'positions'},
-        choice='the table keeps its initial values',
-        variation_of=VIT[-1].name,
-    )
-)
+_LEARNED = VIT[3:]
+for _name, _overrides, _choice in (
+    ('fixed-table', {'optimizer.freeze': 'positions'}, 'the table keeps its initial values'),
+    ('normal-1', {'model.position_init': 'normal_1'}, 'the table starts normal, deviation 1'),
+    (
+        'uniform',
+        {'model.position_init': 'uniform'},
+        'the table starts uniform from 0 to 1, as the class token',
+    ),
+):
+    VIT += [
+        dataclasses.replace(
+            experiment,
+            name=f'{experiment.name}-{_name}',
+            overrides=_overrides,
+            choice=_choice,
+            variation_of=experiment.name,
+        )
+        for experiment in _LEARNED
+        if _name != 'fixed-table' or experiment.name == 'vit/learned-gelu'
+    ]
 
 _OPEN = 'Adam 1e-4, batch 32, crop without padding: not stated'
 _PROFILED = [
