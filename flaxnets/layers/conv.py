@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
@@ -51,17 +52,40 @@ class Conv(nnx.Conv):
     def __call__(
         self, inputs: Float[Array, 'batch height width channels'], out_sharding: Any = None
     ) -> Float[Array, 'batch rows columns out']:
-        """The convolution; a 1x1 convolution is computed as a matrix product.
+        """The convolution; as one product of matrices where the kernel is 1x1 or larger than the image.
 
-        For a convolution XLA transposes image and gradient on CPU to compute the kernel's gradient, which
-        takes longer than the matrix product.
+        XLA computes both badly on CPU: for a 1x1 kernel's gradient it transposes image and gradient, and a
+        3x3 convolution of 2x2 images takes 80 times as long as the product.
         """
-        if self.kernel_size != (1, 1) or self.strides != 1 or self.padding not in ('SAME', 'VALID', 0):
+        side, (height, width) = self.kernel_size[0], inputs.shape[1:3]
+        keeps_size = side % 2 == 1 and self.strides == 1 and self.padding in ('SAME', side // 2)
+        if not keeps_size or 1 < side <= min(height, width):
             return super().__call__(inputs, out_sharding)
-        arrays = inputs, self.kernel[0, 0], None if self.bias is None else self.bias[...]
+        arrays = inputs, self.kernel[...], None if self.bias is None else self.bias[...]
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
-        y = jnp.matmul(x, kernel, precision=self.precision)
+        y = patch_product(x, kernel, self.precision)
         return y if bias is None else y + bias
+
+
+def patch_product(
+    images: Float[Array, 'batch height width channels'],
+    kernel: Float[Array, 'side side channels out'],
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, 'batch height width out']:
+    """A convolution that keeps the images' size, as the product of every pixel's patch with the kernel.
+
+    The side is odd. What would only meet the zeros around an image is cut off the kernel.
+    """
+    height, width = images.shape[1:3]
+    reach = kernel.shape[0] // 2
+    down, right = min(reach, height - 1), min(reach, width - 1)
+    kernel = kernel[reach - down : reach + down + 1, reach - right : reach + right + 1]
+    padded = jnp.pad(images, ((0, 0), (down, down), (right, right), (0, 0)))
+    shifted = [
+        padded[:, i : i + height, j : j + width] for i in range(2 * down + 1) for j in range(2 * right + 1)
+    ]
+    columns = shifted[0] if len(shifted) == 1 else jnp.concatenate(shifted, axis=-1)
+    return jnp.matmul(columns, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
