@@ -70,22 +70,32 @@ EXPERT_CNN = [
     )
 ]
 
+ACTIVATIONS = ('relu', 'tanh', 'gelu')
 VIT = [
     Experiment(
         f'vit/{position}-{activation}',
         f'configs/vit.py:position={position},activation={activation}',
         published.find('vit_cifar10_even', position=position, activation=activation),
-        choice='' if position == 'cosine' else 'the table starts normal, deviation 0.02: not stated',
+        choice='' if position == 'cosine' else 'the table starts normal, deviation 1: not stated',
     )
     for position in ('cosine', 'learned')
-    for activation in ('relu', 'tanh', 'gelu')
+    for activation in ACTIVATIONS
 ]
 _LEARNED = VIT[3:]
-for _name, _overrides, _choice in (
-    ('fixed-table', {'optimizer.freeze': 'positions'}, 'the table keeps its initial values'),
-    ('normal-1', {'model.position_init': 'normal_1'}, 'the table starts normal, deviation 1'),
+_NARROW = {'model.position_init': 'normal_0.02'}
+_FROZEN = {'optimizer.freeze': 'positions'}
+for _name, _activations, _overrides, _choice in (
+    ('fixed', ('gelu',), _FROZEN, 'the table keeps its initial values, normal with deviation 1'),
+    ('normal-0.02', ACTIVATIONS, _NARROW, 'the table starts normal, deviation 0.02'),
+    (
+        'normal-0.02-fixed',
+        ('gelu',),
+        _NARROW | _FROZEN,
+        'the table keeps its initial values, normal with deviation 0.02',
+    ),
     (
         'uniform',
+        ACTIVATIONS,
         {'model.position_init': 'uniform'},
         'the table starts uniform from 0 to 1, as the class token',
     ),
@@ -98,8 +108,8 @@ for _name, _overrides, _choice in (
             choice=_choice,
             variation_of=experiment.name,
         )
-        for experiment in _LEARNED
-        if _name != 'fixed-table' or experiment.name == 'vit/learned-gelu'
+        for activation, experiment in zip(ACTIVATIONS, _LEARNED, strict=True)
+        if activation in _activations
     ]
 
 _OPEN = 'Adam 1e-4, batch 32, crop without padding: not stated'
