@@ -129,6 +129,7 @@ def test_golden_numbers_tell_models_apart():
     assert golden.same(numbers(), numbers())
     assert golden.same(numbers(), numbers(order='pool_act'))  # document 004: they are the same function
     assert not golden.same(numbers(), numbers(activation='tanh'))
+    assert not golden.same(numbers(residual=1), numbers(residual=1, batch_norm=True))
 
 
 def test_shards_are_a_partition():

@@ -64,7 +64,9 @@ def numbers(
 def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A value for the parameter or statistic `name`: drawn with its name as seed, as large as initial
     values."""
-    if name.endswith(('running_mean', 'running_var', 'num_batches_tracked')):
+    if name.endswith('num_batches_tracked'):
+        return np.zeros(shape, np.int64)
+    if name.endswith(('running_mean', 'running_var')):
         return np.full(shape, float(name.endswith('var')))
     values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
     if len(shape) > 1:
