@@ -23,7 +23,7 @@ Tokens = Float[Array, 'batch tokens features']
 Candidates = Float[Array, 'batch candidates features']
 Ranks = Int[Array, 'ranks batch tokens']
 # Bytes of similarities that stay in the caches while the rounds go over them.
-CACHED = 2**22
+CACHED = 2**20
 
 
 def most_similar(
@@ -108,8 +108,9 @@ def _rounds(scores: Float[Array, 'batch candidates tokens'], count: int) -> Rank
     the scores of that group only, so that all scores are read once and not `count` times.
     """
     batch, candidates, tokens = scores.shape
-    size = group_size(candidates)
-    groups = candidates // size
+    groups, size = grouping(candidates)
+    left_over = groups * size - candidates
+    scores = jnp.pad(scores, ((0, 0), (0, left_over), (0, 0)), constant_values=-jnp.inf)
     scores = scores.reshape(batch, groups, size, tokens)
     group, member = (jnp.arange(n, dtype=jnp.int32)[:, None] for n in (groups, size))
 
@@ -128,9 +129,13 @@ def _rounds(scores: Float[Array, 'batch candidates tokens'], count: int) -> Rank
         return (jnp.where(here, below, top), jnp.where(here, bits, taken)), (first * size + second)[:, 0]
 
     top = jnp.max(scores, 2)
-    return jax.lax.scan(choose, (top, jnp.zeros(top.shape, jnp.uint32)), length=count)[1]
+    found = jax.lax.scan(choose, (top, jnp.zeros(top.shape, jnp.uint32)), length=count)[1]
+    return jnp.minimum(found, candidates - 1) if left_over else found
 
 
-def group_size(candidates: int) -> int:
-    """The largest divisor up to the root of the number of candidates; 32 at most, the bits of an integer."""
-    return max(n for n in range(1, min(32, math.isqrt(candidates)) + 1) if candidates % n == 0)
+def grouping(candidates: int) -> tuple[int, int]:
+    """(groups, their size) for so many candidates, the last group perhaps not full: those with which a round
+    has the least to do. A group is 32 at most, the bits of an integer."""
+    # A round goes over the groups four times and over one group's members about as often.
+    sizes = range(1, min(32, candidates) + 1)
+    return min(((-(-candidates // size), size) for size in sizes), key=lambda pair: (sum(pair), pair[1]))

@@ -153,8 +153,16 @@ def into(text: str, results: dict[str, Any]) -> str:
     Raises:
         UserError: the page has no such marks.
     """
-    name = f'benchmark {results["platform"]}'
+    return between(text, f'benchmark {results["platform"]}', markdown(results))
+
+
+def between(text: str, name: str, made: str) -> str:
+    """The page `text` with `made` between its marks, `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Raises:
+        UserError: the page has no such marks.
+    """
     mark = re.compile(rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)', re.DOTALL)
     if not mark.search(text):
         raise UserError(f'--into: expected the lines <!-- {name} --> and <!-- /{name} -->, found none')
-    return mark.sub(lambda found: f'{found[1]}{markdown(results)}\n{found[2]}', text)
+    return mark.sub(lambda found: f'{found[1]}{made}\n{found[2]}', text)

@@ -27,9 +27,9 @@ def scores_of(keys: Tensor, queries: Tensor, similarity: str) -> Tensor:
 def gathered(values: Tensor, nearest: Tensor) -> Tensor:
     """[B, C, N] and [B, T, K] -> [B, C, T, K]."""
     batch, channels, _ = values.shape
-    count, neighbours = nearest.shape[1:]
-    copies = values[:, :, None].expand(-1, -1, count, -1)
-    return copies.gather(3, nearest[:, None].expand(batch, channels, count, neighbours))
+    neighbours = nearest.shape[2]
+    copies = values[..., None].expand(-1, -1, -1, neighbours).contiguous()
+    return copies.gather(2, nearest[:, None].expand(batch, channels, -1, neighbours))
 
 
 class ConvNN2d(nn.Module):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import flaxnets
 from flaxnets import UserError
 from flaxnets.layers.framework.branch_conv import BranchConv
 from flaxnets.layers.framework.branching2d import Branching2d, share_of
@@ -82,6 +83,27 @@ def test_token_layers_keep_no_square_of_the_tokens(kind):
     graph, state = nnx.split(made)
     x = jnp.ones((2, 64, 8))
     assert kept(lambda state, x: nnx.merge(graph, state)(x), state, x) <= 2 * 64 * 24
+
+
+@pytest.mark.parametrize('layer', ['convnn_attention', 'knn_attention', 'branch_conv'])
+def test_a_whole_model_keeps_no_square_of_the_tokens(layer):
+    """257 tokens: the largest array kept is the hidden layer of an MLP, or the patches."""
+    model = flaxnets.create_model(
+        'vit_tiny',
+        image_shape=(64, 64, 3),
+        layer=layer,
+        blocks=2,
+        width=16,
+        mlp_width=32,
+        patch_size=4,
+        num_neighbors=4,
+        rngs=nnx.Rngs(0),
+    )
+    model.train()
+    graph, state = nnx.split(model)
+    images = jnp.ones((2, 64, 64, 3))
+    largest = kept(lambda state, x: nnx.merge(graph, state)(x, rngs=nnx.Rngs(0)), state, images)
+    assert largest <= 2 * 257 * 48
 
 
 def test_small_maps_have_every_token_as_a_candidate():

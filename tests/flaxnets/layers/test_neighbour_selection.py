@@ -55,6 +55,25 @@ def test_rounds_over_parts_of_the_batch(cached, monkeypatch):
     np.testing.assert_array_equal(found, statement(product, keys, queries, 5, pool))
 
 
+@pytest.mark.parametrize('candidates', [1, 2, 23, 29, 37])
+def test_rounds_where_the_last_group_is_not_full(candidates):
+    keys, queries, pool = case(4, candidates=candidates)
+    pool = jnp.full(len(pool), -1)
+    count = min(7, candidates)
+    found = selection.by_rounds(product, keys, queries, count, pool)
+    np.testing.assert_array_equal(found, statement(product, keys, queries, count, pool))
+    diverged = selection.by_rounds(cosine, keys * jnp.nan, queries * jnp.nan, count, pool)
+    assert 0 <= diverged.min() <= diverged.max() < candidates
+
+
+def test_groups_hold_all_candidates_and_are_near_the_root():
+    for candidates in range(1, 2000):
+        groups, size = selection.grouping(candidates)
+        assert (groups - 1) * size < candidates <= groups * size
+        assert size <= 32
+    assert sum(selection.grouping(197)) <= 29  # a prime number
+
+
 @pytest.mark.parametrize('way', WAYS.values(), ids=WAYS)
 def test_indices_stay_in_range_when_training_has_diverged(way):
     keys, queries, pool = case(2)
