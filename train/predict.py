@@ -74,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(f'--{option}: expected a file {suffix} in a folder that exists, got {given}')
 
     from train.classifier import load
+    from train.data.sources.records import printable
 
     with shown() as progress:
         progress(f'reading {args.workdir}')
@@ -82,16 +83,18 @@ def main(argv: Sequence[str]) -> None:
         pixels = [classifier.prepare(path) for path in progress.track(iter(paths), 'reading', len(paths))]
         progress(f'classifying {len(paths):,} images')
         probabilities = classifier(pixels)
-    for path, row in zip(paths, probabilities, strict=True):
+    files = [printable(str(path)) for path in paths]
+    for file, row in zip(files, probabilities, strict=True):
         best = np.argsort(-row, kind='stable')[: max(args.top, 1)]
-        print(f'{path}  ' + '  '.join(f'{names[i]} {100 * row[i]:.1f}%' for i in best))
+        print(f'{file}  ' + '  '.join(f'{names[i]} {100 * row[i]:.1f}%' for i in best))
     if args.csv:
         from train.reporting import predictions
 
-        predictions.write(pathlib.Path(args.csv), {'file': paths}, probabilities, names)
+        predictions.write(pathlib.Path(args.csv), {'file': files}, probabilities, names)
         print(f'table       {args.csv}')
     if args.picture:
-        draw(pathlib.Path(args.picture), [path.name for path in paths], pixels, probabilities, names)
+        titles = [printable(path.name) for path in paths]
+        draw(pathlib.Path(args.picture), titles, pixels, probabilities, names)
         print(f'picture     {args.picture}')
 
 

@@ -23,16 +23,19 @@ COLUMNS = ('run', 'state', 'model', 'data', 'epochs', 'accuracy', 'best')
 def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
     """A run's row: where it is, its state, and its accuracies (percent); None if the folder is no run.
 
-    While a run is unfinished its accuracies are those of its epochs so far, in metrics.jsonl.
+    While a run is unfinished its accuracies are those of its epochs so far, in metrics.jsonl. A file that is
+    damaged is named as the run's state, and the others say what they can.
     """
     from train.checkpointing import lock
-    from train.checkpointing.checkpoints import committed
-    from train.workdir import read_json, read_metrics, read_summary
+    from train.checkpointing.checkpoints import committed, stored_config
+    from train.workdir import damaged, is_summary, read_json, read_metrics
 
-    config = read_json(workdir / 'config.json')
-    if not isinstance(config.get('model'), dict):
+    found, _ = stored_config(workdir)
+    done, history, broken = read_json(workdir / 'summary.json'), read_metrics(workdir), damaged(workdir)
+    if found is None and not history:
         return None
-    done, history = read_summary(workdir), read_metrics(workdir)
+    config = found or {}
+    done = done if is_summary(done) else {}
     last: dict[str, Any] = history[-1] if history else {}
     eval_split = 'validation' if 'validation_accuracy' in last else 'test'
     accuracies = [row[f'{eval_split}_accuracy'] for row in history if f'{eval_split}_accuracy' in row]
@@ -40,6 +43,8 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
     finished = done and (epoch >= config.get('epochs', 0) or done.get('stopped_by_patience'))
     if lock.in_use(workdir):
         state = 'running'
+    elif broken:
+        state = f'{" and ".join(broken)} cannot be read'
     elif finished:
         state = 'finished'
     else:
@@ -47,9 +52,9 @@ def describe(workdir: pathlib.Path) -> dict[str, Any] | None:
     return {
         'run': str(workdir),
         'state': state,
-        'model': config['model'].get('name'),
+        'model': config.get('model', {}).get('name'),
         'data': config.get('data', {}).get('name'),
-        'epochs': f'{epoch}/{config.get("epochs")}',
+        'epochs': f'{epoch}/{config.get("epochs", "?")}',
         'accuracy': done.get('test_accuracy', accuracies[-1] if accuracies else None),
         'best': done.get(f'best_{eval_split}_accuracy', max(accuracies, default=None)),
     }

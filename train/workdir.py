@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,11 +41,33 @@ def identity(config: Mapping[str, Any]) -> str:
     return json.dumps({k: v for k, v in flat.items() if not k.startswith(options.MUTABLE)}, sort_keys=True)
 
 
-def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
-    """The summary of the run in `workdir`; empty where it has none, or a damaged one."""
-    summary = read_json(workdir / 'summary.json')
+def is_config(content: Mapping[str, Any]) -> bool:
+    """Whether an object is a run's config, as config.json has it."""
+    sections = all(isinstance(content.get(key), dict) for key in ('model', 'data'))
+    return sections and type(content.get('epochs')) is int
+
+
+def is_summary(content: Mapping[str, Any]) -> bool:
+    """Whether an object is a run's summary, as summary.json has it."""
     numbers = ('epochs', 'test_accuracy', 'test_loss', 'macro_f1')
-    return summary if all(type(summary.get(key)) in (int, float) for key in numbers) else {}
+    return all(type(content.get(key)) in (int, float) for key in numbers)
+
+
+def damaged(workdir: pathlib.Path) -> list[str]:
+    """Which of config.json and summary.json are there with something else than a run writes."""
+    files = {workdir / 'config.json': is_config, workdir / 'summary.json': is_summary}
+    return [path.name for path, ours in files.items() if path.exists() and not ours(read_json(path))]
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of the run in `workdir`; empty where it has none or, with a warning, a damaged one."""
+    path = workdir / 'summary.json'
+    summary = read_json(path)
+    if is_summary(summary):
+        return summary
+    if path.exists():
+        warnings.warn(f"{path} does not hold a run's summary: not used", RuntimeWarning, stacklevel=1)
+    return {}
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

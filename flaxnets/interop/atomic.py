@@ -27,9 +27,9 @@ def replacing(path: pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.P
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file, completely or not at all."""
+    """Writes a file, completely or not at all; what UTF-8 lacks, bytes of odd file names, as escapes."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding='utf-8')
+        partial.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

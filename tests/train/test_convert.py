@@ -182,7 +182,9 @@ def test_a_run_starts_from_weights_and_resumes_without_them(mlp, tmp_path, capsy
     config, twin, _ = mlp
     config.epochs = 1
     config.optimizer.learning_rate = 0.0
-    config.init_from.path = str(tmp_path / 'model.pt')
+    theirs = {key.replace('hidden', 'body.fc'): value for key, value in twin.state_dict().items()}
+    torch.save(theirs, tmp_path / 'model.pt')
+    config.init_from = {'path': str(tmp_path / 'model.pt'), 'rename': r'body\.fc(\d)=hidden\1'}
     train.run(config, tmp_path / 'run')
     assert 'model.pt (PyTorch, weights only): 6 values loaded' in capsys.readouterr().out
     values = params_of(tmp_path / 'run')
@@ -360,8 +362,6 @@ def test_moments_that_cannot_be_placed(change, message):
 
 
 def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
-    assert mlp
-
     def command(*arguments):
         code = cli.guarded(convert.main, ['convert', *map(str, arguments)])
         captured = capsys.readouterr()
@@ -370,17 +370,14 @@ def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setenv('FLAXNETS_CACHE', str(tmp_path / 'cache'))
     settings = ['--config', runs.ROOT / 'configs/mnist.py:digits', '--config.model.name=mlp']
-    out = command(
-        '--from',
-        tmp_path / 'model.pt',
-        '--to',
-        tmp_path / 'run',
-        *settings,
-        '--config.model.hidden=(20, 20)',
-        '--config.data.image_size=(8,)',
-    )
+    settings += ['--config.model.hidden=(20, 20)', '--config.data.image_size=(8,)']
+    out = command('--from', tmp_path / 'model.pt', '--to', tmp_path / 'run', *settings)
     assert re.search(r'hidden1\.weight +\(20, 64\) +hidden/0/kernel +\(64, 20\)', out)
     assert command('--from', tmp_path / 'run', '--to', tmp_path / 'm.safetensors').endswith(' parameters\n')
+    renamed = {f'net_{key}': value for key, value in mlp[1].state_dict().items()}
+    torch.save(renamed, tmp_path / 'renamed.pt')
+    command('--from', tmp_path / 'renamed.pt', '--to', tmp_path / 'back.pt', '--rename', '^net_=', *settings)
+    assert torch.load(tmp_path / 'back.pt', weights_only=True).keys() == mlp[1].state_dict().keys()
     assert 'features.28.weight' in command('--table', 'vgg16')
     for arguments, message in (
         (('--from', 'x.pt'), 'expected --from PATH and --to PATH'),

@@ -36,6 +36,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, capsys):
         'test accuracy',
     ):
         assert word in printed
+    assert printed.count('chosen on the test images, so its score is too good') == 1
     assert summary == json.loads((workdir / 'summary.json').read_text())
     wanted = {'model', 'parameters', 'epochs', 'steps', 'devices', 'versions', 'macro_f1', 'class_accuracy'}
     wanted |= {'train_loss', 'test_loss', 'test_accuracy', 'best_test_accuracy'}
@@ -128,9 +129,10 @@ def test_evaluate_prints_scores_and_names_mistakes(tmp_path, capsys):
         assert expected in error
 
 
-def test_validation_chooses_the_best_checkpoint(tmp_path):
+def test_validation_chooses_the_best_checkpoint(tmp_path, capsys):
     config = runs.digits(tmp_path, epochs=2, data__validation=0.2, data__limit=0, data__batch_size=128)
     summary = train.run(config, tmp_path / 'run')
+    assert 'chosen on the test images' not in capsys.readouterr().out
     row = rows(tmp_path / 'run')[0]
     assert 'validation_accuracy' in row
     assert 'test_accuracy' not in row

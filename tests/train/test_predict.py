@@ -1,6 +1,7 @@
 """A trained model in use: `train.load`, and `python -m train.predict` on files."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -71,6 +72,15 @@ def test_files_and_folders(run, test_images, tmp_path, capsys):
     assert f'{rows[0]["file"]}  {rows[0]["prediction"]} {100 * expected[0].max():.1f}%' in lines[0]
     with Image.open(picture) as drawn:
         assert drawn.size[0] > 200
+
+
+def test_names_that_are_no_unicode(run, test_images, tmp_path, capsys):
+    file = tmp_path / os.fsdecode(b'caf\xe9.png')
+    Image.fromarray(test_images.images[0][..., 0]).save(file)
+    table = tmp_path / 'table.csv'
+    assert command(run[0], file, '--csv', table, '--picture', tmp_path / 'answers.png') == 0
+    assert capsys.readouterr().out.startswith(rf'{tmp_path}/caf\xe9.png  ')
+    assert table.read_text().splitlines()[1].startswith(rf'{tmp_path}/caf\xe9.png,')
 
 
 @pytest.mark.parametrize(

@@ -22,17 +22,29 @@ def done(tmp_path_factory):
 
 
 def test_runs_are_listed_with_state_and_scores(done, capsys):
-    for name, content in {'empty': '{}', 'list': '[]', 'bytes': 'x'}.items():
-        (done / name).mkdir(exist_ok=True)
-        (done / name / 'config.json').write_text(content)
-    shutil.copytree(done / 'mine', done / 'cut')
-    (done / 'cut' / 'summary.json').write_text('[]')
+    (done / 'nothing').mkdir()
+    (done / 'nothing' / 'config.json').write_text('{}')  # of another program, perhaps
+    for name in ('cut', 'list', 'bytes', 'unsaved'):
+        shutil.copytree(done / 'mine', done / name)
     with (done / 'cut' / 'metrics.jsonl').open('a') as file:
         file.write('{"epo')
+    (done / 'cut' / 'summary.json').unlink()
+    (done / 'list' / 'config.json').write_text('[]')
+    (done / 'bytes' / 'config.json').write_bytes(b'\xff\xfe\0')
+    (done / 'bytes' / 'summary.json').write_text('null')
+    (done / 'unsaved' / 'config.json').write_text('{"model": {"name": 3}, "data": 4}')
+    shutil.rmtree(done / 'unsaved' / 'checkpoints')
     summary = json.loads((done / 'mine' / 'summary.json').read_text())
-    cut, mine = sorted(command.list_runs([done]), key=lambda row: row['run'])
-    assert (cut['state'], mine['state'], mine['epochs']) == ('stopped', 'finished', '2/2')
-    assert cut['accuracy'] == mine['accuracy'] == summary['test_accuracy']
+    rows = {row['run'].rpartition('/')[2]: row for row in command.list_runs([done])}
+    assert {name: row['state'] for name, row in rows.items()} == {
+        'mine': 'finished', 'cut': 'stopped', 'list': 'config.json cannot be read',
+        'bytes': 'config.json and summary.json cannot be read', 'unsaved': 'config.json cannot be read',
+    }  # fmt: skip
+    mine = rows['mine']
+    assert rows.pop('unsaved')['model'] is None
+    for row in rows.values():
+        assert (row['model'], row['data'], row['epochs']) == ('cnn', 'digits', '2/2')
+        assert row['accuracy'] == mine['accuracy'] == summary['test_accuracy']
     assert mine['best'] == summary['best_test_accuracy']
     with lock.WorkdirLock(done / 'mine'):
         assert command.describe(done / 'mine')['state'] == 'running'

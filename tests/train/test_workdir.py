@@ -29,6 +29,8 @@ STRANGE = [
     b'\xff\xfe\x00',
     b'{"epochs": null}',
     b'{"model": 1}',
+    b'{"model": {}, "data": 3, "epochs": 1}',
+    b'{"model": {}, "data": {}, "epochs": "x"}',
     b'[' * 9999,
 ]
 
@@ -99,8 +101,26 @@ def test_a_run_of_version_0_1_0_continues(tmp_path, capsys):
 def test_a_strange_summary_or_config_is_none(content, tmp_path):
     (tmp_path / 'summary.json').write_bytes(content)
     (tmp_path / 'config.json').write_bytes(content)
-    assert summary.finished(tmp_path, options.defaults()) is None
-    assert read_config(tmp_path) is None
+    with pytest.warns(RuntimeWarning, match="summary.json does not hold a run's summary: not used"):
+        assert summary.finished(tmp_path, options.defaults()) is None
+    with pytest.warns(RuntimeWarning, match='config.json does not hold a run.s config: no checkpoint has'):
+        assert read_config(tmp_path) is None
+
+
+def test_strange_files_of_a_finished_run_are_said(tmp_path, capsys):
+    """The config of its checkpoint counts, and the summary is made again."""
+    config = runs.digits(tmp_path, epochs=1)
+    first = train.run(config, tmp_path / 'run')
+    for file, message in {
+        'summary.json': r"summary\.json does not hold a run's summary: not used",
+        'config.json': r"config\.json does not hold a run's config: that of checkpoint 4 is used",
+    }.items():
+        (tmp_path / 'run' / file).write_text('[]')
+        capsys.readouterr()
+        with pytest.warns(RuntimeWarning, match=message):
+            again = train.run(config, tmp_path / 'run')
+        assert again['test_loss'] == first['test_loss']
+        assert ('is finished: 1 epochs' in capsys.readouterr().out) == (file == 'config.json')
 
 
 def test_epochs_are_raised_in_the_default_folder_and_not_lowered(tmp_path, capsys):

@@ -22,7 +22,7 @@ from train.checkpointing.best import best_step, score
 from train.checkpointing.meta import Meta
 from train.distributed import processes
 from train.state import TrainState
-from train.workdir import read_json
+from train.workdir import is_config, read_json
 
 
 class Checkpoints:
@@ -176,20 +176,25 @@ def read_config(workdir: pathlib.Path, *, builds: bool = True) -> options.Config
     """The config of the run in `workdir`: from config.json, else from its newest undamaged checkpoint.
 
     None if there is neither. It is checked like any other config in a file. With `builds=False`, for callers
-    that do not build its model, the model is not looked up.
+    that do not build its model, the model is not looked up. Warns of a config.json that is something else.
     """
-    stored = _stored_config(workdir)
+    stored, step = stored_config(workdir)
+    if (path := workdir / 'config.json').exists() and (stored is None or step is not None):
+        instead = 'no checkpoint has one either' if step is None else f'that of checkpoint {step} is used'
+        warnings.warn(f"{path} does not hold a run's config: {instead}", RuntimeWarning, stacklevel=1)
     if stored is None:
         return None
     return options.validate_stored(stored, str(workdir)) if builds else options.validate_without_model(stored)
 
 
-def _stored_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+def stored_config(workdir: pathlib.Path) -> tuple[dict[str, Any] | None, int | None]:
+    """(the config of the run in `workdir` as it is stored, the step of the checkpoint that has it; None for
+    config.json)."""
     config = read_json(workdir / 'config.json')
-    if isinstance(config.get('model'), dict):  # anything else is not a config of ours
-        return config
+    if is_config(config):
+        return config, None
     for step in reversed(committed(workdir / 'checkpoints')):
         folder = workdir / 'checkpoints' / str(step)
         if not manifest.damage(folder):
-            return json.loads((folder / 'meta' / 'metadata').read_text())['config']
-    return None
+            return json.loads((folder / 'meta' / 'metadata').read_text())['config'], step
+    return None, None

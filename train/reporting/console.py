@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from train.checkpointing.best import best_row
@@ -15,6 +16,7 @@ from train.metrics import EpochSums
 from train.progress import Interval, duration, terminal
 from train.reporting.display import Display
 from train.reporting.logs import Logs
+from train.runtime import streams
 from train.runtime.first_step import FirstStep
 
 __all__ = ['VARYING_KEYS', 'Reporter', 'duration', 'show_scores']
@@ -207,14 +209,21 @@ def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str
             f'  replica {i}: loss {one["loss"]:.4f}  accuracy {one["accuracy"]:.2f}%  '
             f'macro F1 {one["macro_f1"]:.2f}%'
         )
-    for name, accuracy in zip(class_names, scores['class_accuracy'], strict=True):
-        console.print(f'  {name:<12} {"no images" if accuracy is None else f"{100 * accuracy:6.2f}%"}')
+    # As they will be written, or escapes would shift the columns.
+    names = [name.encode(console.encoding, streams.ESCAPED).decode(console.encoding) for name in class_names]
+    longest = max(12, *map(cell_len, names))
+    heads = [set_cell_size(name, longest) for name in names]
+    for head, accuracy in zip(heads, scores['class_accuracy'], strict=True):
+        score = 'no images' if accuracy is None else f'{100 * accuracy:6.2f}%'
+        console.print(f'  {head} {score}', markup=False)
     confusion = scores['confusion']
-    columns = [*class_names, *['none'] * (len(confusion[0]) - len(class_names))]
+    columns = [*names, *['none'] * (len(confusion[0]) - len(names))]
     if len(columns) > LARGEST_CONFUSION:
         return
-    width = max(len(str(max(map(max, confusion)))), *(min(len(name), 8) for name in columns)) + 2
+    columns = [set_cell_size(name, min(cell_len(name), 8)) for name in columns]
+    width = max(len(str(max(map(max, confusion)))), *map(cell_len, columns)) + 2
+    titles = ''.join(' ' * (width - cell_len(name)) + name for name in columns)
     console.print('true class (rows), predicted class (columns), images:')
-    console.print(' ' * 14 + ''.join(f'{name[:8]:>{width}}' for name in columns), markup=False)
-    for name, row in zip(class_names, confusion, strict=True):
-        console.print(f'  {name:<12}' + ''.join(f'{count:>{width}}' for count in row), markup=False)
+    console.print(' ' * (longest + 2) + titles, markup=False)
+    for head, row in zip(heads, confusion, strict=True):
+        console.print(f'  {head}' + ''.join(f'{count:>{width}}' for count in row), markup=False)

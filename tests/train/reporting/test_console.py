@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import pytest
 import runs
+from rich.cells import cell_len
 from rich.console import Console
 
 from train import progress
@@ -158,6 +159,24 @@ def test_a_pipe_gets_a_line_now_and_then_while_an_epoch_is_long(tmp_path, monkey
     made.close()
     begins = [line.split('  ')[0] for line in out.file.getvalue().splitlines()]
     assert begins[1:] == ['step 3/20', 'step 6/20', 'epoch 1/2', 'evaluating test 2/4']
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'utf-8'])
+def test_the_columns_of_a_confusion_matrix_stand_below_each_other(encoding):
+    """Whatever the names are: escapes, double width, what rich takes for markup."""
+    names = ('cat', 'caf\xe9', '\u4e2d\u6587', '[/b]', 'a name of many words')
+    scores = {'loss': 1.0, 'accuracy': 20.0, 'macro_f1': 20.0, 'class_accuracy': [None, 1.0, 0.5, 0.5, 0.5]}
+    scores['confusion'] = [[1000 * i + j for j in range(5)] for i in range(5)]
+    buffer = io.BytesIO()
+    out = Console(file=io.TextIOWrapper(buffer, encoding), width=200, highlight=False)
+    console.show_scores(out, scores, names, 'test')
+    out.file.flush()
+    lines = buffer.getvalue().decode(encoding).splitlines()
+    names = [name.encode(encoding, 'backslashreplace').decode(encoding) for name in names]
+    for line, name in zip(lines[1:6], names, strict=True):
+        assert line.startswith(f'  {name} ')
+    assert len({cell_len(line) for line in lines[-6:]}) == 1, lines
+    assert [line.split()[-1] for line in lines[-5:]] == ['4', '1004', '2004', '3004', '4004']
 
 
 def test_colours_asked_for_in_a_pipe_are_no_display(monkeypatch, capsys):

@@ -90,6 +90,36 @@ def test_signals_while_the_program_is_imported():
     assert f'stopped by SIGINT\nTo continue: {sys.executable} -v -m train' in errors
 
 
+LONG = """
+import hashlib, sys
+from train import cli
+from train.runtime import signals
+signals.PATIENCE = 0.2
+def command(argv):
+    with signals.signals(own_process=True) as stop, stop.interruptible(True, unsaved=argv[1] == 'unsaved'):
+        print('computing', flush=True)
+        hashlib.pbkdf2_hmac('sha256', b'', b'', 3_000_000)  # which no signal interrupts
+sys.exit(cli.guarded(command, sys.argv))
+"""
+
+
+@pytest.mark.parametrize('what', ['nothing', 'unsaved'])
+def test_a_long_computation_is_ended_from_outside_if_nothing_is_unsaved(what):
+    process = subprocess.Popen(
+        [sys.executable, '-c', LONG, what],
+        cwd=runs.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == 'computing\n'
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 143
+    said = 'by SIGTERM' if what == 'unsaved' else 'inside a long computation; nothing was unsaved'
+    assert errors.strip().startswith(f'stopped {said}\nTo continue: ')
+
+
 CRASHES_AT_EXIT = """
 import atexit, os, runpy, signal, sys
 import train.loop
