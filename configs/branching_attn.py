@@ -11,13 +11,14 @@ after one JPEG compression). The digits: 98.05% after 42 s on the same cores.
 """
 
 from train import config as c
+from train import recipes
 
 
 def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `digits`, `layers=N`."""
     variation = c.variation(argument, digits=False, layers=2)
     config = c.defaults()
-    c.convnn_recipe(config, 'branching_attn', variation.layers)
+    recipes.convnn(config, 'branching_attn', variation.layers)
     if variation.digits:
         # 1,437 images are 23 steps an epoch: fewer epochs at a higher rate, annealed.
         c.embedded_digits(config, image_size=32, channels=3)

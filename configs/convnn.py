@@ -25,13 +25,14 @@ layers cnn 49.41, convnn_all 46.84, branching_attn 41.68.
 """
 
 from train import config as c
+from train import recipes
 
 
 def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `model=NAME`, `layers=N`, `digits`."""
     variation = c.variation(argument, model='convnn_all', layers=2, digits=False)
     config = c.defaults()
-    c.convnn_recipe(config, variation.model, variation.layers)
+    recipes.convnn(config, variation.model, variation.layers)
     if variation.digits:
         c.embedded_digits(config, image_size=32, channels=3)
         config.epochs = 8

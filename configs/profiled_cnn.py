@@ -16,13 +16,14 @@ crop is the default, and padding 4 the variation `crop`.
 """
 
 from train import config as c
+from train import recipes
 
 
 def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `pruned`, `crop`, `digits`."""
     variation = c.variation(argument, pruned=False, crop=False, digits=False)
     config = c.defaults()
-    c.profiled_recipe(config, 'profiled_cnn', pruned=variation.pruned, crop=variation.crop)
+    recipes.profiled(config, 'profiled_cnn', pruned=variation.pruned, crop=variation.crop)
     config.loss.softmax_twice = True
     if variation.digits:
         c.embedded_digits(config, image_size=16, channels=3)

@@ -19,13 +19,14 @@ parameters and need a GPU.
 """
 
 from train import config as c
+from train import recipes
 
 
 def get_config(argument: str = '') -> c.ConfigDict:
     """The published recipe, or a variation of it: `pruned`, `crop`, `digits`."""
     variation = c.variation(argument, pruned=False, crop=False, digits=False)
     config = c.defaults()
-    c.profiled_recipe(config, 'vgg16', pruned=variation.pruned, crop=variation.crop)
+    recipes.profiled(config, 'vgg16', pruned=variation.pruned, crop=variation.crop)
     config.model.num_classes = 10 if variation.pruned else 1000
     if variation.digits:
         c.embedded_digits(config, image_size=32, channels=3)

@@ -25,6 +25,8 @@ from flaxnets.layers.nearest import NearestLayer, NearestOptions
 from flaxnets.models.block_cnn import BlockCNN, BlockCNNOptions
 from flaxnets.models.convnn import stack_of
 from flaxnets.models.expert_cnn import ExpertCNN, ExpertCNNOptions
+from flaxnets.models.framework_resnet import FrameworkResNet, FrameworkResNetOptions
+from flaxnets.models.framework_vgg import FrameworkVGG, FrameworkVGGOptions
 from flaxnets.models.framework_vit import FrameworkViT, FrameworkViTOptions
 from flaxnets.models.mnist import MLP, MNISTCNN, MLPOptions, MNISTCNNOptions
 from flaxnets.models.profiled_cnn import ProfiledCNN, ProfiledCNNOptions
@@ -65,6 +67,18 @@ def _convnn(layer: Callable[..., Any], options: Any, meaning: str) -> Entry:
 
 def _branching(nearest: NearestOptions, meaning: str) -> Entry:
     return _convnn(BranchingLayer, BranchingOptions(nearest=nearest), f'a convolution beside {meaning}')
+
+
+def _vgg(*convolutions: int) -> Entry:
+    options = FrameworkVGGOptions(convolutions=convolutions)
+    meaning = f'VGG-{sum(convolutions) + 3} with BatchNorm; ConvNN or branching for convolutions'
+    return Entry(Recipe(FrameworkVGG, options), 'framework', meaning, maps.FRAMEWORK_VGG)
+
+
+def _resnet(*blocks: int) -> Entry:
+    options = FrameworkResNetOptions(blocks=blocks)
+    meaning = f'ResNet-{2 * sum(blocks) + 2}; ConvNN or branching for convolutions'
+    return Entry(Recipe(FrameworkResNet, options), 'framework', meaning, maps.FRAMEWORK_RESNET)
 
 
 MODELS: dict[str, Entry] = {
@@ -123,6 +137,12 @@ MODELS: dict[str, Entry] = {
         'ViT-Tiny; ConvNN or k-NN attention for attention',
         maps.FRAMEWORK_VIT,
     ),
+    'vgg11': _vgg(1, 1, 2, 2, 2),
+    'vgg13': _vgg(2, 2, 2, 2, 2),
+    'vgg16_bn': _vgg(2, 2, 3, 3, 3),
+    'vgg19': _vgg(2, 2, 4, 4, 4),
+    'resnet18': _resnet(2, 2, 2, 2),
+    'resnet34': _resnet(3, 4, 6, 3),
 }
 
 

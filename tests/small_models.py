@@ -18,6 +18,24 @@ TINY: dict[str, Any] = {
     'num_neighbors': 3,
     'num_samples': 4,
 }
+FRAMEWORK_VGG = {
+    'image_shape': (32, 40, 3),
+    'convolutions': (1, 1, 1, 1, 2),
+    'widths': (4, 4, 4, 4, 6),
+    'hidden': (8, 8),
+    'pooled': 2,
+    'num_neighbors': 3,
+    # Many tokens of 4 channels have one that ReLU left: their cosines are 1, up to rounding, which chooses.
+    'similarity': 'euclidean',
+}
+RESNET: dict[str, Any] = {
+    'image_shape': (6, 8, 3),
+    'blocks': (1, 2, 1, 1),
+    'widths': (4, 4, 6, 6),
+    'num_neighbors': 3,
+    'similarity': 'euclidean',
+}
+IMAGENET: dict[str, Any] = {'image_shape': (24, 32, 3), 'layer': 'conv', 'stride': 'imagenet'}
 CONVNN_TINY = {**TINY, 'layer': 'convnn_attention', 'heads': 2}
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -36,6 +54,15 @@ SMALL: dict[str, dict[str, Any]] = {
     'mlp': {'image_shape': (5, 4, 2), 'hidden': (6, 7)},
     'mnist_cnn': MNIST,
     'vit_tiny': TINY,
+    'vgg11': FRAMEWORK_VGG,
+    'resnet18': RESNET,
+}
+# Model -> the one it is equal to, up to an option of this name; so the small model stands for both.
+DEEPER = {
+    'vgg13': ('vgg11', 'convolutions'),
+    'vgg16_bn': ('vgg11', 'convolutions'),
+    'vgg19': ('vgg11', 'convolutions'),
+    'resnet34': ('resnet18', 'blocks'),
 }
 # Case -> (model, options).
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,6 +76,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     'vit_tiny random': ('vit_tiny', {**CONVNN_TINY, 'sampling': 'random', 'convolution': 'standard'}),
     'vit_tiny knn': ('vit_tiny', {**TINY, 'layer': 'knn_attention', 'heads': 2}),
     'vit_tiny branch_conv': ('vit_tiny', {**TINY, 'layer': 'branch_conv', 'heads': 2}),
+    'vgg11 branching_attn': ('vgg11', {**FRAMEWORK_VGG, 'layer': 'branching_attn'}),
+    'resnet18 random': ('resnet18', {**RESNET, 'layer': 'convnn', 'sampling': 'random', 'num_samples': 9}),
+    'resnet18 imagenet': ('resnet18', {**RESNET, **IMAGENET}),
     'mnist_cnn norm': ('mnist_cnn', {**MNIST, 'residual': 1, 'batch_norm': True, 'activation': 'tanh'}),
 }
 CASES = {name: (name, options) for name, options in SMALL.items()} | VARIANTS

@@ -2,12 +2,14 @@
 
 import pytest
 import runs
+import torch
 from flax import nnx
 from small_models import narrow
 
 import flaxnets
 import train
 from train import cli
+from train.torch_reference import networks
 
 CONFIGS = [
     'branching_attn',
@@ -20,6 +22,9 @@ CONFIGS = [
     'mnist:exercise=1',
     'mnist:exercise=5b',
     'mnist:exercise=6c',
+    'framework_vgg:layer=branching_attn',
+    'framework_resnet:sampling=random,num_samples=9',
+    'framework_vit:honest',
 ]
 # The other published experiments and variations: read, checked, and their models built.
 VARIATIONS = [
@@ -38,6 +43,17 @@ VARIATIONS = [
     'vgg16:digits',
     *(f'mnist:exercise={name}' for name in ('2', '3a', '3b', '4', '5', '6a', '6b')),
     'mnist:digits',
+    'framework_vgg:ratio=0.25,data=cifar100',
+    'framework_vgg:similarity=euclidean,similarity_of=both,aggregation=both',
+    'framework_vgg:model=vgg16_bn,layer=convnn,sampling=random,num_samples=32',
+    'framework_vgg:honest',
+    'framework_vgg:digits',
+    'framework_resnet:model=resnet34,layer=conv,data=cifar100',
+    'framework_resnet:honest',
+    'framework_resnet:digits',
+    'framework_vit:layer=attention,data=cifar100',
+    'framework_vit:sampling=random',
+    'framework_vit:digits',
 ]
 
 
@@ -48,14 +64,20 @@ def parse(name, monkeypatch):
 
 
 @pytest.mark.parametrize('name', VARIATIONS)
-def test_is_valid(name, monkeypatch):
+def test_is_valid_and_has_a_twin_in_pytorch(name, monkeypatch):
     config = parse(name, monkeypatch)
-    shape = (28, 28, 1) if name.startswith('mnist') else (32, 32, 3)
-    options = runs.options.model_options(config)
+    stored = (28, 1) if name.startswith('mnist') else (32, 3)
+    side = (*config.data.image_size, stored[0])[0]
+    shape = (side, side, config.data.channels or stored[1])
+    options = {'num_classes': 10} | runs.options.model_options(config)
     model = nnx.eval_shape(
         lambda: flaxnets.create_model(config.model.name, image_shape=shape, rngs=nnx.Rngs(0), **options)
     )
     assert flaxnets.count_parameters(model) > 4000
+    with torch.device('meta'):
+        twin = networks.create(config.model.name, image_shape=shape, **options)
+    named = sum(value.numel() for value in twin.parameters())
+    assert named == flaxnets.count_parameters(model, published=True)
     if 'layers=8' in name:
         assert len(model.layers) == 8
 
@@ -82,7 +104,9 @@ def test_trains(name, tmp_path, monkeypatch):
     family = name.partition(':')[0]
     config = parse(name, monkeypatch)
     model = config.model.name
-    channels, size = (1, 28) if family == 'mnist' else (3, 32 if model in ('block_cnn', 'vgg16') else 8)
+    channels, size = (
+        (1, 28) if family == 'mnist' else (3, 32 if model in ('block_cnn', 'vgg16', 'vgg11') else 8)
+    )
     if config.data.name != 'digits':
         normalised = bool(config.data.mean)
         runs.options.embedded_digits(config, image_size=size, channels=channels)

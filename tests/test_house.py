@@ -24,7 +24,8 @@ flaxnets.interop.maps
 flaxnets.registry
 flaxnets.interop
 flaxnets
-train.config train.metrics train.progress train.runtime.causes train.memory train.provenance train.published
+train.config
+train.recipes train.metrics train.progress train.runtime.causes train.memory train.provenance train.published
 train.state
 train.optim
 train.data
@@ -147,8 +148,8 @@ def test_the_library_knows_nothing_of_the_program(path):
 
 
 @pytest.mark.parametrize('path', [p for p in FILES if name(p).startswith('configs')], ids=name)
-def test_a_config_imports_train_config_alone(path):
-    allowed = {'train', 'train.config', 'ml_collections'}
+def test_a_config_imports_options_and_recipes_alone(path):
+    allowed = {'train', 'train.config', 'train.recipes', 'ml_collections'}
     assert {m for m in imports(path) if m.split('.')[0] in ('train', 'flaxnets', 'jax')} <= allowed
 
 

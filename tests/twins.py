@@ -9,7 +9,7 @@ import numpy as np
 import small_models
 import torch
 from flax import nnx
-from small_models import BLOCK, CONVNN, CONVNN_TINY, MNIST, POOL, VGG
+from small_models import BLOCK, CONVNN, CONVNN_TINY, FRAMEWORK_VGG, MNIST, POOL, RESNET, VGG
 
 import flaxnets
 from flaxnets import interop
@@ -52,12 +52,32 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         'vit_tiny',
         {**CONVNN_TINY, 'convolution': 'standard', 'coordinates': True, 'sampling': 'random'},
     ),
+    'resnet18_both': (  # without a border, whose tokens left and right of a pixel are equally near
+        'resnet18',
+        {
+            **RESNET,
+            'widths': (10, 10, 12, 12),
+            'layer': 'convnn',
+            'similarity_of': 'both',
+            'aggregation': 'both',
+            'padding': 0,
+        },
+    ),
+    'vgg11_random': (
+        'vgg11',
+        {**FRAMEWORK_VGG, 'sampling': 'random', 'num_samples': 20, 'similarity': 'euclidean'},
+    ),
+    'resnet18_grid': ('resnet18', {**RESNET, 'sampling': 'grid', 'num_samples': 3, 'layer': 'convnn'}),
+    'resnet18_attn': ('resnet18', {**RESNET, 'layer': 'convnn_attn', 'shuffle_scale': 2, 'dropout': 0.0}),
+    'resnet18_conv': ('resnet18', {**RESNET, 'layer': 'conv'}),
     'mnist_cnn_tanh': ('mnist_cnn', {**MNIST, 'order': 'pool_act', 'activation': 'tanh'}),
 }
 NO_DROPOUT: dict[str, dict[str, Any]] = {
     'profiled_cnn': {'dropout': (0.0, 0.0)},
     'vgg16': {'dropout': (0.0, 0.0)},
     'vit_tiny': {'dropout': 0.0},
+    'vgg11': {'dropout': 0.0},
+    'resnet18': {'dropout': 0.0},
 }
 # Model -> a case of it: with batch normalisation, where it is an option.
 MODELS = {name: case for case, (name, _) in reversed(CASES.items())}
@@ -66,7 +86,7 @@ MODELS |= {'block_cnn': 'block_cnn batch_norm', 'mnist_cnn': 'mnist_cnn norm'}
 CHOOSES_NEIGHBOURS = {
     case
     for case, (name, _) in CASES.items()
-    if name.startswith(('convnn', 'branching')) or 'layer' in CASES[case][1]
+    if name.startswith(('convnn', 'branching', 'vgg11', 'resnet18')) or 'layer' in CASES[case][1]
 }
 
 

@@ -7,7 +7,7 @@ command line or Python alike, and fills in what is missing.
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -215,37 +215,14 @@ def variation(argument: str, **known: Any) -> ConfigDict:
 
 def choose(key: str, value: str, table: Mapping[str, Any]) -> Any:
     """The table's row for a config argument's value."""
-    if value not in table:
-        raise UserError(f'config argument {key}: expected one of {", ".join(table)}, got {value!r}')
-    return table[value]
+    return table[one_of(key, value, table)]
 
 
-def convnn_recipe(config: ConfigDict, model: str, layers: int) -> None:
-    """The recipe of document 000, the same for its ten models at 2, 4 or 8 layers."""
-    config.epochs = 100
-    config.model.name = model
-    config.model.num_layers = layers
-    config.data.name = 'cifar10'
-    config.data.batch_size = 64
-    config.data.mean = (0.4914, 0.4822, 0.4465)
-    config.data.std = (0.2023, 0.1994, 0.2010)
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 1e-4
-
-
-def profiled_recipe(config: ConfigDict, model: str, *, pruned: bool, crop: bool) -> None:
-    """The recipe of document 003, question 2, the same for its two networks."""
-    config.epochs = 10
-    config.model.name = model
-    config.model.pruned = pruned
-    config.data.name = 'cifar10'
-    config.data.batch_size = 32
-    config.data.mean = (0.5, 0.5, 0.5)
-    config.data.std = (0.5, 0.5, 0.5)
-    config.data.augment.crop = 4 if crop else 0
-    config.data.augment.flip = True
-    config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 1e-4
+def one_of(key: str, value: str, choices: Collection[str]) -> str:
+    """A config argument's value, if it is one of `choices`."""
+    if value not in choices:
+        raise UserError(f'config argument {key}: expected one of {", ".join(choices)}, got {value!r}')
+    return value
 
 
 def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> None:

@@ -11,6 +11,7 @@ the similarities is computed.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,16 @@ def dealt(given: Sequence[Indices] | None, drawing: Sequence[bool]) -> list[Indi
         )
     arrays = iter(given or [])
     return [next(arrays, None) if draws else None for draws in drawing]
+
+
+def draws(layer: Any) -> bool:
+    """Whether a call of the layer needs `rngs` or `candidates`."""
+    return getattr(layer, 'draws_candidates', False)
+
+
+def applied(layer: Any, x: Array, candidates: Indices | None, rngs: nnx.Rngs | None) -> Array:
+    """The layer's output, with candidates where it draws them."""
+    return layer(x, candidates=candidates, rngs=rngs) if draws(layer) else layer(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

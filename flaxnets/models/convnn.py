@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers import init
-from flaxnets.layers.candidates import Indices, dealt
+from flaxnets.layers.candidates import Indices, applied, dealt, draws
 from flaxnets.layers.init import Types
 from flaxnets.options import ModelOptions, Options, Recipe, check_images, image_shape, option, recipe
 
@@ -63,11 +63,10 @@ class ConvNNStack(nnx.Module):
         """Logits. Random candidates come from `rngs.candidates()`, once a layer and for the whole
         batch, unless they are given: one index array [N] for each layer that would draw them."""
         check_images(images, self.image_shape)
-        drawing = [getattr(layer, 'draws_candidates', False) for layer in self.layers]
-        given = dealt(candidates, drawing)
+        given = dealt(candidates, [draws(layer) for layer in self.layers])
         x = images
-        for layer, draws, own in zip(self.layers, drawing, given, strict=True):
-            x = nnx.relu(layer(x, candidates=own, rngs=rngs) if draws else layer(x))
+        for layer, own in zip(self.layers, given, strict=True):
+            x = nnx.relu(applied(layer, x, own, rngs))
         return self.head(x.reshape(len(x), -1))
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from flaxnets.errors import UserError
 from flaxnets.layers import init
 from flaxnets.layers.activations import gelu
-from flaxnets.layers.candidates import Indices, dealt
+from flaxnets.layers.candidates import Indices, dealt, draws
 from flaxnets.layers.dropout import Dropout
 from flaxnets.layers.framework.attention import Attention
 from flaxnets.layers.framework.branch_conv import BranchConv
@@ -74,7 +74,7 @@ class FrameworkBlock(nnx.Module):
         candidates: Indices | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, 'batch tokens width']:
-        given = {'candidates': candidates} if self.attention.draws_candidates else {}
+        given = {'candidates': candidates} if draws(self.attention) else {}
         x = x + self.attention(self.norm1(x), rngs=rngs, **given)
         return x + self.fc2(self.dropout(gelu(self.fc1(self.norm2(x))), rngs=rngs))
 
@@ -114,7 +114,7 @@ class FrameworkViT(nnx.Module):
         first = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([first, x], axis=1)
         x = x + jnp.asarray(sine_positions(*x.shape[1:]), x.dtype)
-        drawn = dealt(candidates, [block.attention.draws_candidates for block in self.blocks])
+        drawn = dealt(candidates, [draws(block.attention) for block in self.blocks])
         for block, own in zip(self.blocks, drawn, strict=True):
             x = block(x, candidates=own, rngs=rngs)
         return self.head(x[:, 0])

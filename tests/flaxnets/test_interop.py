@@ -126,6 +126,10 @@ def compare_export(pair, run):
     close(run.forward(params, stats, images, pools, False)[0], expected, 1e-9)
 
 
+# Biases that batch normalisation subtracts again have rounding for a gradient, which Adam enlarges.
+TOLERANCES = {'vgg11': 1e-8, 'resnet18': 1e-8}
+
+
 def compare_training(pair, run):
     start = {key: value.clone() for key, value in pair.twin.state_dict().items()}
     for changes, make in OPTIMIZERS.values():
@@ -148,7 +152,7 @@ def compare_training(pair, run):
             theirs.step()
             if (step + 1) % STEPS_PER_EPOCH == 0:
                 rate.step()
-        compare_values(pair, run.structure.merge(params, stats), 1e-9)
+        compare_values(pair, run.structure.merge(params, stats), TOLERANCES.get(pair.name, 1e-9))
 
 
 def raveled(values):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx, traverse_util
-from small_models import CASES, SMALL
+from small_models import CASES, DEEPER, SMALL
 
 import flaxnets
 from flaxnets import UserError
@@ -28,9 +28,13 @@ NO_GRADIENT = {
     'vit learned': ['blocks/*/key/bias'],
     'profiled_cnn': ['convs/*/bias'],
     'profiled_cnn pruned': ['convs/*/bias'],
+    'vgg11': ['layers/*/bias'],
+    'vgg11 branching_attn': ['layers/*/bias'],
+    'resnet18': ['stages/*/*/layer*/bias'],
+    'resnet18 random': ['stages/*/*/layer*/bias'],
 }
 DRAWS = ('*_random', '*_attn*')  # candidates, in training and in evaluation
-DROPS = ('profiled_cnn*', 'vgg16', 'vit_tiny*')
+DROPS = ('profiled_cnn*', 'vgg16', 'vit_tiny*', 'vgg11*', 'resnet18', 'resnet18 random')
 
 
 def matches(case: str, patterns) -> bool:
@@ -99,7 +103,12 @@ def float64():
 
 
 def test_no_model_is_left_out():
-    assert set(SMALL) == set(flaxnets.list_models())
+    assert {*SMALL, *DEEPER} == set(flaxnets.list_models())
+    for deeper, (name, option) in DEEPER.items():
+        one, other = (flaxnets.registry.entry(each) for each in (deeper, name))
+        assert one.recipe.build is other.recipe.build
+        assert one.torch_map is other.torch_map
+        assert {key for key, value in one.options().items() if value != other.options()[key]} == {option}
 
 
 @every_model
@@ -167,7 +176,7 @@ def test_precision(case):
         }
         logits = jax.jit(functools.partial(forward, graph))(state, images(case, jnp.float32))
         assert logits.dtype == (dtype or jnp.float32)
-        if not matches(case, ('convnn*', 'branching*')):
+        if not matches(case, ('convnn*', 'branching*', 'vgg11', 'resnet18')):
             atol = tolerance * np.abs(expected).max()
             np.testing.assert_allclose(logits.astype(jnp.float64), expected, rtol=0, atol=atol)
 
@@ -196,9 +205,9 @@ def test_image_shapes(name, shape):
     assert logits.dtype == jnp.float32
 
 
-@pytest.mark.parametrize('name', flaxnets.list_models())
-def test_other_images_than_it_was_built_for(name):
-    model = build(name)
+@every_model
+def test_other_images_than_it_was_built_for(case):
+    model = build(case)
     height, width, channels = model.image_shape
     with pytest.raises(UserError, match=r'^images: expected \[batch, .*set model.image_shape$'):
         model(jnp.zeros((1, width, height, channels)), rngs=nnx.Rngs(candidates=0, dropout=0))
@@ -238,6 +247,16 @@ IMPOSSIBLE = [
         {'layer': 'convnn_attention', 'heads': 5},
         'model.heads: expected a divisor of the 192 channels',
     ),
+    ('vgg11', {'ratio': 1.5}, 'model.ratio: expected a share of the channels from 0 to 1, got 1.5'),
+    ('vgg11', {'ratio': 0.01}, 'model.ratio: expected 0, 1 or a share that leaves both branches channels'),
+    ('vgg13', {'num_neighbors': 17}, 'model.num_neighbors: expected 1 to 16 among the 16 candidates of a 2'),
+    ('vgg19', {'sampling': 'grid', 'num_samples': 33}, 'model.num_samples: expected 1 to 32 beside sampling'),
+    ('vgg11', {'image_shape': (32, 31, 3)}, 'model.image_shape'),
+    ('vgg11', {'similarity_of': 'position', 'padding': 0, 'image_shape': (16, 16, 3)}, 'model.image_shape'),
+    ('resnet18', {'shuffle_scale': 3}, 'model.shuffle_scale: expected a divisor of the 32 x 32 map, got 3'),
+    ('resnet18', {'image_shape': (1, 32, 3), 'padding': 0, 'similarity_of': 'both'}, 'model.similarity_of'),
+    ('resnet34', {'stride': 'imagenet'}, "model.layer: expected 'conv' beside stride=imagenet"),
+    ('resnet18', {'layer': 'attention'}, "model.layer: expected one of 'conv', 'convnn', 'branching'"),
     ('vgg16', {'image_shape': (32, 31, 3)}, 'model.image_shape'),
     ('vgg16', {'widths': (8, 8)}, 'model.widths: expected 5 whole numbers of at least 1'),
     ('vgg16', {'hidden': 5}, 'model.hidden: expected 2 whole numbers of at least 1, got 5'),
@@ -284,6 +303,14 @@ COUNTS = [
     ('vit_tiny', {'layer': 'convnn_attention', 'num_neighbors': 36}, 5_562_250),
     ('vit_tiny', {'layer': 'convnn_attention', 'convolution': 'standard'}, 9_460_618),
     ('vit_tiny', {'layer': 'convnn_attention', 'convolution': 'depthwise-separable'}, 5_942_410),
+    ('vgg11', {}, 130_015_690),
+    # torchvision's, as its documentation states them.
+    ('vgg11', {'layer': 'conv', 'num_classes': 1000}, 132_868_840),
+    ('vgg13', {'layer': 'conv', 'num_classes': 1000}, 133_053_736),
+    ('vgg16_bn', {'layer': 'conv', 'num_classes': 1000}, 138_365_992),
+    ('vgg19', {'layer': 'conv', 'num_classes': 1000}, 143_678_248),
+    ('resnet18', {'layer': 'conv', 'stride': 'imagenet', 'num_classes': 1000}, 11_689_512),
+    ('resnet34', {'layer': 'conv', 'stride': 'imagenet', 'num_classes': 1000}, 21_797_672),
     ('mlp', {}, 42_310),
     ('mnist_cnn', {}, 21_578),
     ('mnist_cnn', {'residual': 3}, 58_034),

@@ -8,7 +8,8 @@ PyTorch code that runs. Nothing else imports this file.
 Images are NCHW, logits [B, num_classes].
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -140,6 +141,14 @@ class HeadwiseAttention(nn.Module):
         return torch.cat(heads, dim=2)
 
 
+# Values that a learned table of positions starts with.
+POSITIONS: dict[str, Callable[[int, int], Tensor]] = {
+    'normal_0.02': lambda *shape: 0.02 * torch.randn(shape),
+    'normal_1': lambda *shape: torch.randn(shape),
+    'uniform': lambda *shape: torch.rand(shape),
+}
+
+
 class ViTBlock(nn.Module):
     """Pre-norm transformer block."""
 
@@ -173,6 +182,7 @@ class ViT(nn.Module):
         patch_size: int = 4,
         mlp_ratio: int = 4,
         position: str = 'cosine',
+        position_init: str = 'normal_0.02',
         activation: str = 'relu',
     ):
         super().__init__()
@@ -181,7 +191,7 @@ class ViT(nn.Module):
         count = (height // patch_size) * (breadth // patch_size) + 1
         self.class_token = nn.Parameter(torch.rand(1, width))
         if position == 'learned':
-            self.pos_embed = nn.Parameter(0.02 * torch.randn(count, width))
+            self.pos_embed = nn.Parameter(POSITIONS[position_init](count, width))
         else:
             self.register_buffer('pos_embed', cosine_positions(count, width), persistent=False)
         self.linear_mapper = nn.Linear(channels * patch_size**2, width)
@@ -354,7 +364,14 @@ class MnistCNN(nn.Module):
         return self.output(self.act(x).flatten(1))
 
 
-NETWORKS: dict[str, type[nn.Module]] = {
+VGGS = {
+    'vgg11': (1, 1, 2, 2, 2),
+    'vgg13': (2, 2, 2, 2, 2),
+    'vgg16_bn': (2, 2, 3, 3, 3),
+    'vgg19': (2, 2, 4, 4, 4),
+}
+RESNETS = {'resnet18': (2, 2, 2, 2), 'resnet34': (3, 4, 6, 3)}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
     'block_cnn': BlockCNN,
     'expert_cnn': ExpertCNN,
     'vit': ViT,
@@ -363,6 +380,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     'mlp': MLP,
     'mnist_cnn': MnistCNN,
     'vit_tiny': framework.ViT,
+    **{name: functools.partial(framework.VGG, convolutions=counts) for name, counts in VGGS.items()},
+    **{name: functools.partial(framework.ResNet, blocks=counts) for name, counts in RESNETS.items()},
 }
 
 

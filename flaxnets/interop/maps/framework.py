@@ -10,6 +10,8 @@ from flaxnets.interop.layouts import (
     OIK,
     SAME,
     Row,
+    batch_norm,
+    flattened,
     layer,
     layer_norm,
     one,
@@ -115,3 +117,34 @@ def vit(model: Any) -> Iterator[Row]:
         yield from layer(f'{torch}.mlp.0', f'{flax}/fc1', LINEAR)
         yield from layer(f'{torch}.mlp.3', f'{flax}/fc2', LINEAR)
     yield from layer('classifier', 'head', LINEAR)
+
+
+def vgg(model: Any) -> Iterator[Row]:
+    """A VGG, by torchvision's keys for the one with BatchNorm: ReLU, pooling and dropout are counted too."""
+    position, place = 0, 0
+    for count in model.counts:
+        for _ in range(count):
+            yield from any_layer(model.layers[place], f'features.{position}', f'layers/{place}')
+            yield from batch_norm(f'features.{position + 1}', f'norms/{place}')
+            position, place = position + 3, place + 1
+        position += 1
+    yield from layer('classifier.0', 'fc1', flattened(model.features))
+    yield from layer('classifier.3', 'fc2', LINEAR)
+    yield from layer('classifier.6', 'fc3', LINEAR)
+
+
+def resnet(model: Any) -> Iterator[Row]:
+    """A ResNet, by torchvision's keys; the shortcut of the framework's form has no BatchNorm."""
+    yield from convolution(model.stem, 'conv1', 'stem')
+    yield from batch_norm('bn1', 'norm')
+    for i, stage in enumerate(model.stages):
+        for j, block in enumerate(stage):
+            torch, flax = f'layer{i + 1}.{j}', f'stages/{i}/{j}'
+            for k, each in ((1, block.layer1), (2, block.layer2)):
+                yield from any_layer(each, f'{torch}.conv{k}', f'{flax}/layer{k}')
+                yield from batch_norm(f'{torch}.bn{k}', f'{flax}/norm{k}')
+            if block.shortcut is not None:
+                yield from convolution(block.shortcut, f'{torch}.downsample.0', f'{flax}/shortcut')
+            if block.shortcut_norm is not None:
+                yield from batch_norm(f'{torch}.downsample.1', f'{flax}/shortcut_norm')
+    yield from layer('fc', 'head', LINEAR)

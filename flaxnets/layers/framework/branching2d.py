@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
-from flaxnets.layers.candidates import Indices
+from flaxnets.layers.candidates import Indices, applied, draws
 from flaxnets.layers.conv import Conv
 from flaxnets.layers.framework.convnn2d import ConvNN2d
 from flaxnets.layers.framework.map_options import ConvNN2dOptions
@@ -65,7 +65,7 @@ class Branching2d(nnx.Module):
     @property
     def draws_candidates(self) -> bool:
         """Whether a call needs `rngs` or `candidates`."""
-        return getattr(self.nearest, 'draws_candidates', False)
+        return draws(self.nearest)
 
     def __call__(
         self,
@@ -76,8 +76,7 @@ class Branching2d(nnx.Module):
     ) -> Float[Array, 'batch height width out']:
         branches = []
         if self.nearest is not None:
-            drawn = {'candidates': candidates, 'rngs': rngs} if self.draws_candidates else {}
-            branches.append(self.nearest(x, **drawn))
+            branches.append(applied(self.nearest, x, candidates, rngs))
         if self.conv is not None:
             branches.append(self.conv(x))
         return self.mix(jnp.concatenate(branches, axis=-1))
