@@ -12,6 +12,9 @@ from jaxtyping import Array, Float
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
 
+# Bytes of an output from which on the kernel's gradient is computed by `convolution`.
+LARGE = 2**26
+
 
 class Conv(nnx.Conv):
     """A convolution `[B, H, W, in] -> [B, H', W', out]` with PyTorch's initial values (see `init.py`).
@@ -55,16 +58,52 @@ class Conv(nnx.Conv):
         """The convolution; as one product of matrices where the kernel is 1x1 or larger than the image.
 
         XLA computes both badly on CPU: for a 1x1 kernel's gradient it transposes image and gradient, and a
-        3x3 convolution of 2x2 images takes 80 times as long as the product.
+        3x3 convolution of 2x2 images takes 80 times as long as the product. So is the kernel's gradient of
+        large outputs: see `convolution`.
         """
         side, (height, width) = self.kernel_size[0], inputs.shape[1:3]
         keeps_size = side % 2 == 1 and self.strides == 1 and self.padding in ('SAME', side // 2)
-        if not keeps_size or 1 < side <= min(height, width):
+        fits = 1 < side <= min(height, width)
+        large = inputs.size // inputs.shape[-1] * self.out_features * inputs.dtype.itemsize > LARGE
+        if not keeps_size or (fits and not (large and jax.default_backend() == 'cpu')):
             return super().__call__(inputs, out_sharding)
         arrays = inputs, self.kernel[...], None if self.bias is None else self.bias[...]
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
-        y = patch_product(x, kernel, self.precision)
+        y = convolution(x, kernel) if fits else patch_product(x, kernel, self.precision)
         return y if bias is None else y + bias
+
+
+@jax.custom_vjp
+def convolution(
+    images: Float[Array, 'batch height width channels'], kernel: Float[Array, 'side side channels out']
+) -> Float[Array, 'batch height width out']:
+    """A convolution that keeps the images' size; its kernel's gradient is one product for each of its rows.
+
+    XLA's own takes several times as long where an output is larger than the processor's caches
+    (docs/speed.md).
+    """
+    axes = ('NHWC', 'HWIO', 'NHWC')
+    return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=axes)
+
+
+def _forward(images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return convolution(images, kernel), (images, kernel)
+
+
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    images, kernel = saved
+    side, (height, width) = len(kernel), images.shape[1:3]
+    # A convolution that keeps the size is, transposed, one with the kernel turned around.
+    of_images = convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    reach = side // 2
+    padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    columns = jnp.concatenate([padded[:, :, j : j + width] for j in range(side)], axis=-1)
+    flat = gradient.reshape(-1, gradient.shape[-1])  # as an einsum over three axes: twice the time
+    rows = [columns[:, i : i + height].reshape(len(flat), -1).T @ flat for i in range(side)]
+    return of_images, jnp.stack(rows).reshape(kernel.shape)
+
+
+convolution.defvjp(_forward, _backward)
 
 
 def patch_product(

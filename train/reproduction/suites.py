@@ -85,7 +85,7 @@ _LEARNED = VIT[3:]
 _NARROW = {'model.position_init': 'normal_0.02'}
 _FROZEN = {'optimizer.freeze': 'positions'}
 for _name, _activations, _overrides, _choice in (
-    ('fixed', ('gelu',), _FROZEN, 'the table keeps its initial values, normal with deviation 1'),
+    ('fixed', ACTIVATIONS, _FROZEN, 'the table keeps its initial values, normal with deviation 1'),
     ('normal-0.02', ACTIVATIONS, _NARROW, 'the table starts normal, deviation 0.02'),
     (
         'normal-0.02-fixed',
