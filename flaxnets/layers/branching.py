@@ -9,13 +9,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Unpack
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers.candidates import Indices
-from flaxnets.layers.conv import Conv
+from flaxnets.layers.conv import Conv, side_by_side
 from flaxnets.layers.init import Types
 from flaxnets.layers.nearest import NearestLayer, NearestOptions
 from flaxnets.options import Options, option
@@ -82,4 +81,4 @@ class BranchingLayer(nnx.Module):
             branches.append(self.conv(x))
         if self.nearest is not None:
             branches.append(self.nearest(x, candidates=candidates, rngs=rngs))
-        return self.reduce(jnp.concatenate([nnx.relu(branch) for branch in branches], axis=-1))
+        return side_by_side(self.reduce, [nnx.relu(branch) for branch in branches])

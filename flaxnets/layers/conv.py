@@ -1,10 +1,14 @@
 """The convolution of all models."""
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
@@ -71,6 +75,19 @@ class Conv(nnx.Conv):
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
         y = convolution(x, kernel) if fits else patch_product(x, kernel, self.precision)
         return y if bias is None else y + bias
+
+
+def side_by_side(
+    conv: Conv, parts: Sequence[Float[Array, 'batch height width _']]
+) -> Float[Array, 'batch height width out']:
+    """What a 1x1 convolution computes of several inputs' channels side by side.
+
+    A product for each, added up: no array of all channels is stored, forward or backward.
+    """
+    *arrays, kernel = promote_dtype((*parts, conv.kernel[0, 0]), dtype=conv.dtype)
+    kernels = jnp.split(kernel, np.cumsum([x.shape[-1] for x in arrays])[:-1])
+    y = functools.reduce(operator.add, map(jnp.matmul, arrays, kernels))
+    return y if conv.bias is None else y + conv.bias[...].astype(y.dtype)
 
 
 @jax.custom_vjp

@@ -8,13 +8,12 @@ layer, rounded down; at 0 and at 1 only one branch is left.
 
 from typing import Any, Unpack
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets.errors import UserError
 from flaxnets.layers.candidates import Indices, applied, draws
-from flaxnets.layers.conv import Conv
+from flaxnets.layers.conv import Conv, side_by_side
 from flaxnets.layers.framework.convnn2d import ConvNN2d
 from flaxnets.layers.framework.map_options import ConvNN2dOptions
 from flaxnets.layers.init import Types
@@ -79,4 +78,4 @@ class Branching2d(nnx.Module):
             branches.append(applied(self.nearest, x, candidates, rngs))
         if self.conv is not None:
             branches.append(self.conv(x))
-        return self.mix(jnp.concatenate(branches, axis=-1))
+        return side_by_side(self.mix, branches)
