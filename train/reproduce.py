@@ -1,4 +1,4 @@
-"""Trains the documents' experiments and compares: `python -m train.reproduce SUITE [--help]`."""
+"""Trains published experiments and compares: `python -m train.reproduce SUITE [--help]`."""
 
 import argparse
 import datetime
@@ -52,7 +52,13 @@ def parser() -> argparse.ArgumentParser:
         'train.reproduce', "Train the documents' experiments and compare with what was published.", EXAMPLES
     )
     add = made.add_argument
-    add('suite', nargs='?', default='all', help='convnn, block_cnn, expert_cnn, vit, profiled, mnist or all')
+    add(
+        'suite',
+        nargs='?',
+        default='all',
+        help='convnn, block_cnn, expert_cnn, vit, profiled, mnist, all of these; or framework_ratio, '
+        'framework_neighbors, framework_samples, framework_vit, framework_small',
+    )
     add('--list', action='store_true', help='print the experiments and what was published, and do nothing')
     add(
         '--collect',
@@ -107,8 +113,9 @@ def run(args: argparse.Namespace, chosen: list[Any]) -> None:
         if cut:
             return short.saw(job.name, job.workdir)
         path = records.write(records.create(job.workdir, job.experiment, args.note), folder)
-        theirs = job.experiment.published['test_accuracy']
-        return f'test accuracy {summary["test_accuracy"]:.2f}% (published {theirs}), {path}'
+        key = job.experiment.compares
+        theirs = job.experiment.published.get(key, 'for other networks')
+        return f'{key.replace("_", " ")} {summary[key]:.2f}% (published {theirs}), {path}'
 
     started = time.monotonic()
     failed = runner.run(missing, len(mine) - len(missing), finished)
@@ -132,6 +139,7 @@ def collect(folder: str) -> None:
     readme = pathlib.Path('README.md')
     files = {
         pathlib.Path('docs/reproduction.md'): page.markdown(there, refused, check.read(pathlib.Path(folder))),
+        pathlib.Path('docs/reproduction_framework.md'): page.framework(there),
         pathlib.Path(folder) / 'reproduction.csv': table.table_csv(table.rows(there)),
         pathlib.Path(folder) / 'reproduction.html': html.page(there),
         readme: page.readme(readme.read_text(), there),

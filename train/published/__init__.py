@@ -7,6 +7,9 @@ import re
 from typing import Any
 
 FOLDER = pathlib.Path(__file__).parent
+FRAMEWORK = (
+    'framework'  # the runs behind arXiv 2511.14137, grouped: `reproduction.framework_suites` reads them
+)
 CURVES = ('train_loss', 'test_loss', 'train_accuracy', 'test_accuracy')
 
 
@@ -17,8 +20,8 @@ def document(file: str) -> dict[str, Any]:
 
 
 def files() -> list[str]:
-    """The files' names, as `document` takes them."""
-    return sorted(path.stem for path in FOLDER.glob('*.json'))
+    """The names of the documents' files, as `document` takes them."""
+    return sorted(path.stem for path in FOLDER.glob('*.json') if path.stem != FRAMEWORK)
 
 
 def find(file: str, **facts: Any) -> dict[str, Any]:

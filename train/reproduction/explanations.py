@@ -12,7 +12,7 @@ TEXTS: dict[str, str] = json.loads((pathlib.Path(__file__).parent / 'explanation
 def of(rows: Iterable[Row]) -> list[tuple[str, str]]:
     """(experiment, explanation) of the rows that differ."""
     return [
-        (row.experiment.name.partition('/')[2], TEXTS.get(row.experiment.name, 'not explained yet'))
+        (row.experiment.short, TEXTS.get(row.experiment.name, 'not explained yet'))
         for row in rows
         if row.verdict() == 'differs' and not row.experiment.variation_of
     ]

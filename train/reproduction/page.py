@@ -6,11 +6,10 @@ from typing import Any
 
 from flaxnets.errors import UserError
 from train.reporting.console import duration
-from train.reproduction import explanations, findings
+from train.reproduction import explanations, findings, framework_page, suites
 from train.reproduction.records import Record
 from train.reproduction.statements import FINDINGS
-from train.reproduction.suites import SUITES
-from train.reproduction.table import TOLERANCE, Row, Statistic, rows
+from train.reproduction.table import TOLERANCE, Row, rows
 
 DOCUMENTS = {
     'convnn': 'The ConvNN family (document 000)',
@@ -41,7 +40,8 @@ def markdown(records: list[Record], refused: list[str], checked: str = '') -> st
         'several. *Reproduced*: the published test accuracy lies within our mean ± (2 standard deviations + '
         f'{TOLERANCE:g} point); with one seed the deviation counts as 0. Accuracies and F1 are percentages; '
         'parameters in brackets include the published layers that no input reaches. Seconds are of '
-        'training alone, and of different hardware. What the documents are: [documents.md](documents.md).',
+        'training alone, and of different hardware. What the documents are: [documents.md](documents.md). The '
+        'runs of the paper behind document 000: [reproduction_framework.md](reproduction_framework.md).',
         '```sh\npython -m train.reproduce --list\n```',
         '## Findings',
         _findings(records),
@@ -49,11 +49,19 @@ def markdown(records: list[Record], refused: list[str], checked: str = '') -> st
     for suite, title in DOCUMENTS.items():
         own = [row for row in found if row.experiment.suite == suite]
         parts += [f'## {title}', _table(own), *_notes(own)]
+    if small := framework_page.small(records):
+        runs = (record for record in records if record['experiment'].startswith(framework_page.SMALL))
+        parts += [*small, 'Measured:\n\n' + '\n'.join(_sources(runs))]
     if checked:
         parts += ['## All experiments run', checked]
     if refused:
         parts += ['## Refused records', '\n'.join(f'- {line}' for line in refused)]
     return '\n\n'.join(parts) + '\n'
+
+
+def framework(records: list[Record]) -> str:
+    """`docs/reproduction_framework.md`."""
+    return framework_page.markdown(records, _table)
 
 
 def readme(text: str, records: list[Record]) -> str:
@@ -73,16 +81,14 @@ def readme(text: str, records: list[Record]) -> str:
         published = [r for r in found if r.experiment.suite == suite and not r.experiment.variation_of]
         trained = [row for row in published if row.records]
         reproduced = sum(row.verdict() == 'reproduced' for row in trained)
-        figures = '; '.join(
-            f'{row.experiment.name.partition("/")[2]} {_both(row, "test_accuracy")}' for row in trained
-        )
+        figures = '; '.join(f'{row.experiment.short} {_both(row, "test_accuracy")}' for row in trained)
         lines.append(f'| {title} | {len(trained)} of {len(published)} | {reproduced} | {figures} |')
     lines += [
         '',
         'Every figure, the verdicts and the findings: [docs/reproduction.md](docs/reproduction.md).',
     ]
-    if records:
-        lines.append(_measured(records))
+    if documented := [record for row in found for record in row.records]:
+        lines.append(_measured(documented))
     return MARK.sub(lambda m: m[1] + '\n'.join(lines) + '\n' + m[2], text)
 
 
@@ -108,7 +114,7 @@ def _table(found: list[Row]) -> str:
     for row in found:
         distance = row.distance()
         cells = [
-            row.experiment.name.partition('/')[2],
+            row.experiment.short,
             str(len(row.records) or ''),
             _parameters(row),
             _both(row, 'test_accuracy'),
@@ -128,11 +134,7 @@ def _notes(found: list[Row]) -> list[str]:
     parts = []
     if any('class_accuracy' in row.published and row.records for row in found):
         parts += ['Accuracy per class:', _classes(found)]
-    choices = [
-        f'- {r.experiment.name.partition("/")[2]}: {r.experiment.choice}'
-        for r in found
-        if r.experiment.choice
-    ]
+    choices = [f'- {r.experiment.short}: {r.experiment.choice}' for r in found if r.experiment.choice]
     if choices:
         parts.append('What the document leaves open, and what was chosen:\n\n' + '\n'.join(choices))
     if why := [f'- {name}: {text}' for name, text in explanations.of(found)]:
@@ -148,7 +150,7 @@ def _classes(found: list[Row]) -> str:
     for row in found:
         pairs = zip(row.class_accuracy() or [], row.published['class_accuracy'], strict=True)
         cells = [f'{100 * ours.mean:.1f} / {100 * theirs:.1f}' for ours, theirs in pairs]
-        lines.append(f'| {row.experiment.name.partition("/")[2]} | ' + ' | '.join(cells) + ' |')
+        lines.append(f'| {row.experiment.short} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
@@ -191,14 +193,7 @@ def _both(row: Row, key: str, digits: int = 2) -> str:
     if ours is None and theirs is None:
         return ''
     said = theirs if isinstance(theirs, str) else '' if theirs is None else f'{theirs:.{digits}f}'
-    return f'{_mean(ours, digits)} / {said}'.strip()
-
-
-def _mean(ours: Statistic | None, digits: int = 2) -> str:
-    if ours is None:
-        return ''
-    deviation = '' if ours.deviation is None else f' ± {ours.deviation:.{digits}f}'
-    return f'{ours.mean:.{digits}f}{deviation}'
+    return f'{"" if ours is None else ours.words(digits)} / {said}'.strip()
 
 
 def _parameters(row: Row) -> str:
@@ -216,4 +211,4 @@ def _training(row: Row) -> str:
     return ' / '.join(said).strip() if any(said) else ''
 
 
-assert list(DOCUMENTS) == list(SUITES)
+assert list(DOCUMENTS) == list(suites.DOCUMENTS)

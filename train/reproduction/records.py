@@ -8,14 +8,15 @@ import datetime
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flaxnets import registry
 from flaxnets.errors import UserError
 from train import cli, provenance
 from train import config as options
-from train.reproduction.suites import EXPERIMENTS, Experiment
+from train.reproduction.experiment import Experiment
+from train.reproduction.suites import EXPERIMENTS
 from train.workdir import read_json, read_metrics, read_summary
 
 Record = dict[str, Any]
@@ -65,7 +66,7 @@ def create(workdir: pathlib.Path, experiment: Experiment, note: str = '', **fact
     if not (config and summary and history):
         raise UserError(f'{workdir}: expected a finished run, but a file of it is missing or damaged')
     finished = datetime.date.fromtimestamp((workdir / 'summary.json').stat().st_mtime)
-    shape = (28, 28, 1) if config['data.name'] == 'mnist' else (32, 32, 3)
+    shape = image_shape(config['data.name'], config['data.image_size'])
     model = {k.removeprefix('model.'): v for k, v in config.items() if k.startswith('model.')}
     name = model.pop('name')
     record = {
@@ -144,7 +145,7 @@ def _material(name: str) -> dict[str, Any]:
 @functools.cache
 def _golden_now(name: str, num_classes: int) -> dict[str, list[float]]:
     config = resolved(EXPERIMENTS[name])
-    shape = (28, 28, 1) if config.data.name == 'mnist' else (32, 32, 3)
+    shape = image_shape(config.data.name, config.data.image_size)
     return golden_numbers(config.model.name, json.dumps(options.model_options(config)), shape, num_classes)
 
 
@@ -156,6 +157,12 @@ def golden_numbers(
     from train.reproduction import golden
 
     return golden.numbers(name, json.loads(model_options), num_classes=num_classes, image_shape=image_shape)
+
+
+def image_shape(name: str, size: Sequence[int]) -> tuple[int, int, int]:
+    """Of the images that a model of this data set sees, resized to `size` unless that is empty."""
+    height, width = (size[0], size[-1]) if size else ((28, 28) if name == 'mnist' else (32, 32))
+    return height, width, 1 if name == 'mnist' else 3
 
 
 def images(workdir: pathlib.Path, name: str) -> dict[str, Any]:

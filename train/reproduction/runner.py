@@ -14,7 +14,7 @@ from typing import Any
 from flaxnets.errors import UserError
 from train.reporting.console import duration
 from train.reproduction import records
-from train.reproduction.suites import Experiment
+from train.reproduction.experiment import Experiment
 from train.runtime.signals import Stopped
 from train.workdir import read_summary
 

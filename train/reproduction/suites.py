@@ -1,36 +1,17 @@
-"""The documents' experiments: configs with overrides, and the published figures.
+"""The experiments: configs with overrides, and the published figures.
 
-A suite is a list of experiments. `choice` says what the document leaves open and is chosen here;
-`variation_of` marks the same experiment under another choice: `--variations` runs those too, and the tables
-show both. `needs_weights` marks those that start from weights which only the user can give.
+A suite is a list of experiments; 'all' are the suites of the documents. `--variations` runs those under
+another choice too, and the tables show both.
 """
 
 import dataclasses
 import fnmatch
-from typing import Any
 
 from flaxnets import registry
 from flaxnets.errors import UserError
 from train import published
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A run of a document: `config` as on the command line, and the document's figures."""
-
-    name: str
-    config: str
-    published: dict[str, Any]
-    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
-    choice: str = ''
-    variation_of: str = ''
-    needs_weights: bool = False
-
-    @property
-    def suite(self) -> str:
-        """The suite it belongs to."""
-        return self.name.partition('/')[0]
-
+from train.reproduction import framework_suites
+from train.reproduction.experiment import Experiment
 
 CONVNN = [
     Experiment(
@@ -155,7 +136,7 @@ MNIST = [
     for run in published.document('mnist')['runs']
 ]
 
-SUITES: dict[str, list[Experiment]] = {
+DOCUMENTS: dict[str, list[Experiment]] = {
     'convnn': CONVNN,
     'block_cnn': BLOCK_CNN,
     'expert_cnn': EXPERT_CNN,
@@ -163,13 +144,15 @@ SUITES: dict[str, list[Experiment]] = {
     'profiled': PROFILED,
     'mnist': MNIST,
 }
+SUITES = DOCUMENTS | framework_suites.SUITES
 EXPERIMENTS = {experiment.name: experiment for suite in SUITES.values() for experiment in suite}
 
 
 def select(
     suite: str, only: str = '', *, variations: bool = False, weights: bool = False
 ) -> list[Experiment]:
-    """A suite's experiments, or 'all'; `only` is a shell pattern for the part after the suite's name.
+    """A suite's experiments, or 'all' of the documents; `only` is a shell pattern for the part of a name
+    after the suite's.
 
     Without `weights`, experiments that need them are replaced by their variations from random values.
 
@@ -178,15 +161,15 @@ def select(
     """
     if suite != 'all' and suite not in SUITES:
         raise UserError(f'suite: there is no {suite!r}. {registry.near(suite, [*SUITES, "all"])}')
-    there = [e for e in EXPERIMENTS.values() if suite in ('all', e.suite)]
+    there = [e for e in EXPERIMENTS.values() if e.suite == suite or (suite == 'all' and e.suite in DOCUMENTS)]
     instead = {e.name for e in there if e.needs_weights and not weights}
     there = [
         e
         for e in there
         if e.name not in instead and (variations or not e.variation_of or e.variation_of in instead)
     ]
-    chosen = [e for e in there if fnmatch.fnmatchcase(e.name.partition('/')[2], only or '*')]
+    chosen = [e for e in there if fnmatch.fnmatchcase(e.short, only or '*')]
     if not chosen:
-        names = [e.name.partition('/')[2] for e in there]
+        names = [e.short for e in there]
         raise UserError(f'--only: {only!r} matches none of {suite}. {registry.near(only, names)}')
     return chosen

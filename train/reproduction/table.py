@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from train import published
+from train.reproduction.experiment import Experiment
 from train.reproduction.records import Record
-from train.reproduction.suites import EXPERIMENTS, Experiment
+from train.reproduction.suites import DOCUMENTS, SUITES
 
 # How far from the mean a published accuracy may be, in points, in addition to two deviations.
 TOLERANCE = 1.0
@@ -33,6 +34,13 @@ class Statistic:
         return cls(
             statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
         )
+
+    def words(self, digits: int = 2) -> str:
+        """Mean ± deviation."""
+        deviation = '' if self.deviation is None else f' ± {self.deviation:.{digits}f}'
+        return f'{self.mean:.{digits}f}{deviation}'
+
+    __str__ = words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,26 +68,32 @@ class Row:
         return [Statistic.of(list(column)) for column in columns]
 
     def distance(self) -> float | None:
-        """Ours minus published final test accuracy, in points; 0 inside a published 'over 97'."""
-        ours = self.ours('test_accuracy')
-        if ours is None or 'test_accuracy' not in self.published:
+        """Ours minus published test accuracy, in points: the final one, or the best one where the experiment
+        compares that; 0 inside a published 'over 97'."""
+        key = self.experiment.compares
+        ours = self.ours(key)
+        if ours is None or key not in self.published:
             return None
-        low, high = published.interval(self.published['test_accuracy'])
+        low, high = published.interval(self.published[key])
         return ours.mean - min(max(ours.mean, low), high)
 
     def verdict(self) -> str:
         """'reproduced', 'differs', or '' where nothing has run."""
-        ours, distance = self.ours('test_accuracy'), self.distance()
+        ours, distance = self.ours(self.experiment.compares), self.distance()
         if ours is None or distance is None:
             return ''
         return 'reproduced' if abs(distance) <= 2 * (ours.deviation or 0.0) + TOLERANCE else 'differs'
 
 
-def rows(records: Iterable[Record]) -> list[Row]:
-    """A row for every experiment, recorded or not; of the variations those that are recorded."""
+def rows(records: Iterable[Record], suites: Iterable[str] = DOCUMENTS) -> list[Row]:
+    """A row for every experiment of the suites, recorded or not; of variations those that are recorded."""
+    own: dict[str, list[Record]] = {}
+    for record in records:
+        own.setdefault(record['experiment'], []).append(record)
     found = [
-        Row(experiment, tuple(r for r in records if r['experiment'] == experiment.name))
-        for experiment in EXPERIMENTS.values()
+        Row(experiment, tuple(own.get(experiment.name, ())))
+        for suite in suites
+        for experiment in SUITES[suite]
     ]
     return [row for row in found if row.records or not row.experiment.variation_of]
 
