@@ -40,10 +40,10 @@ def get_config(argument: str = '') -> c.ConfigDict:
         config.model.pooled = 1
         config.model.dropout = 0.0
         config.data.limit = 5000
-        config.data.test_limit = 2000
-        config.data.batch_size = 32
-        config.data.eval_batch_size = 128
-        config.epochs = 8
+        config.data.test_limit = 1000
+        config.data.batch_size = 16
+        config.data.eval_batch_size = 125
+        config.epochs = 4
         config.optimizer.learning_rate = 1e-3
     if variation.digits:
         c.embedded_digits(config, image_size=32, channels=3)

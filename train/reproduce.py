@@ -85,6 +85,8 @@ def show(experiment: Any) -> None:
     settings = ''.join(f' --config.{key}={value}' for key, value in experiment.overrides.items())
     print(f'{experiment.name:<36} --config {experiment.config}{settings}')
     figures = {k: v for k, v in experiment.published.items() if k not in ('curve', 'class_accuracy')}
+    if not figures:
+        return
     print(
         '  published: '
         + ', '.join(f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k, v in figures.items())

@@ -12,7 +12,10 @@ from train.reproduction.table import Row, rows
 PIVOTS: dict[str, tuple[str, dict[str, str]]] = {
     'framework_ratio': ('VGG-11 by ratio (similarity, compared, gathered)', {'ratio': r'-r([\d.]+)$'}),
     'framework_neighbors': ('VGG-11 by the number of neighbours, 100 epochs', {'K': r'-K(\d+)$'}),
-    'framework_samples': ('VGG-11 by the candidates, or the side of their grid', {'N': r'-N(\d+)$'}),
+    'framework_samples': (
+        'VGG-11 by the number of random candidates, or by the side of their grid',
+        {'N': r'(?<=random)-N(\d+)$', 'side': r'(?<=grid)-N(\d+)$'},
+    ),
     'framework_vit': (
         'ViT-Tiny',
         {'heads': r'-heads(\d+)$', 'K': r'-K(\d+)$', 'N': r'-N(\d+)(?=-K9$)'},
@@ -33,9 +36,9 @@ def markdown(records: Iterable[Record], detailed: Any) -> str:
     parts = [
         '# Reproduction of the framework',
         '<!-- Made by `python -m train.reproduce all --collect` from results/; do not edit. -->',
-        f'Of {len(found)} published configurations (arXiv 2511.14137), {trained} have been run. A figure after '
-        'the stroke is published: the best test accuracy over all epochs, in percent. So is ours, which '
-        'stands before the stroke where there is one. Several runs of one configuration are one figure, '
+        f'Of {len(found)} published configurations (arXiv 2511.14137), {trained} have been run. A figure '
+        'after the stroke is published: the best test accuracy over all epochs, in percent. So is ours, '
+        'which stands before it where there is one. Several runs of one configuration are one figure, '
         'their mean; they differ by about a point. The published grids lie elsewhere: '
         '[neighbours.md](neighbours.md).',
         'All of these networks need a GPU:\n\n```sh\npython -m train.reproduce framework_ratio --list\n```',
@@ -109,7 +112,7 @@ def small(records: Iterable[Record]) -> list[str]:
 
 def order(found: dict[str, Row]) -> list[str]:
     """Whether ratio 0.5 is at least as good as 0, and 1 far below both."""
-    means = {share: ours.mean for share, row in found.items() if (ours := row.ours('best_test_accuracy'))}
+    means = {share: best.mean for share, row in found.items() if (best := row.ours('best_test_accuracy'))}
     if len(means) < len(found):
         return []
     gaps = (('0.5', '0'), ('0', '1'))

@@ -43,7 +43,7 @@ def experiments(
         found.setdefault(name, (arguments, []))[1].append(run)
     made = []
     for name, (arguments, runs) in found.items():
-        figures = {key: round(statistics.fmean(run[key] for run in runs), 4) for key in FIGURES}
+        figures: Facts = {key: round(statistics.fmean(run[key] for run in runs), 4) for key in FIGURES}
         figures |= {'parameters': int(figures['parameters']), 'curve': {}}
         epochs = runs[0]['epochs']
         figures['seconds'] = figures['seconds_per_epoch'] * epochs

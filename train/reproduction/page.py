@@ -40,8 +40,8 @@ def markdown(records: list[Record], refused: list[str], checked: str = '') -> st
         'several. *Reproduced*: the published test accuracy lies within our mean ± (2 standard deviations + '
         f'{TOLERANCE:g} point); with one seed the deviation counts as 0. Accuracies and F1 are percentages; '
         'parameters in brackets include the published layers that no input reaches. Seconds are of '
-        'training alone, and of different hardware. What the documents are: [documents.md](documents.md). The '
-        'runs of the paper behind document 000: [reproduction_framework.md](reproduction_framework.md).',
+        'training alone, and of different hardware. What the documents are: [documents.md](documents.md). '
+        'The runs of the paper behind document 000: [reproduction_framework.md](reproduction_framework.md).',
         '```sh\npython -m train.reproduce --list\n```',
         '## Findings',
         _findings(records),
