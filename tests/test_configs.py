@@ -47,6 +47,7 @@ VARIATIONS = [
     'framework_vgg:similarity=euclidean,similarity_of=both,aggregation=both',
     'framework_vgg:model=vgg16_bn,layer=convnn,sampling=random,num_samples=32',
     'framework_vgg:honest',
+    'framework_vgg:small,ratio=1.0',
     'framework_vgg:digits',
     'framework_resnet:model=resnet34,layer=conv,data=cifar100',
     'framework_resnet:honest',
