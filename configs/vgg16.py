@@ -8,7 +8,7 @@
 Published after 10 epochs: 88.09% test accuracy in 1,239 s whole (it keeps its 1,000 outputs), 80.62% in
 1,093 s without the second convolution and with a narrow head; 84% and 67% after the first epoch. The
 document does not say that it starts from ImageNet weights; these figures and the 1,000 outputs do. With
-a checkpoint of torchvision's or timm's VGG16 at hand add `--config.init_from.path=vgg16.pth`, and for the
+a checkpoint of torchvision's or timm's VGG16 add `--config.init_from.path=vgg16.pth`, and for the
 pruned network `--config.init_from.skip='classifier\\.[36]'`, whose shapes are its own; without, these
 commands train from scratch.
 

@@ -1,4 +1,4 @@
-"""PyTorch transforms of your own, drawn anew in every epoch, before a flaxnets model.
+"""PyTorch transforms of your own, drawn again in every epoch, before a flaxnets model.
 
 python examples/torch_transforms.py
 

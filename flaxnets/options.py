@@ -130,7 +130,7 @@ class Options:
 class ModelOptions(Options):
     """The options that every model has."""
 
-    num_classes: int = option(10, 'logits, one a class', at_least=1)
+    num_classes: int = option(10, 'logits, one per class', at_least=1)
     image_shape: Sequence[int] = option((32, 32, 3), 'height, width, channels')
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ def frozen(value: Any) -> Any:
 
 
 def image_shape(shape: Sequence[int], *, at_least: int = 1) -> tuple[int, int, int]:
-    """(height, width, channels), with both sides `at_least` so many pixels."""
+    """(height, width, channels), with both sides of `at_least` pixels."""
     whole = isinstance(shape, Sequence) and all(isinstance(n, numbers.Integral) and n > 0 for n in shape)
     if not whole or len(shape) != 3:
         raise UserError(f'model.image_shape: expected (height, width, channels), got {shape!r}')

@@ -34,7 +34,7 @@ from flaxnets.models.vgg import VGG16, VGG16Options
 from flaxnets.models.vit import ViT, ViTOptions
 from flaxnets.options import Declared, Recipe, recipe
 
-# What every model takes beside its own options.
+# What every model takes in addition to its own options.
 TYPES = {
     'dtype': Declared(None, 'of the computation; none: what images and parameters promote to'),
     'param_dtype': Declared(jnp.float32, 'of the parameters'),
@@ -66,7 +66,9 @@ def _convnn(layer: Callable[..., Any], options: Any, meaning: str) -> Entry:
 
 
 def _branching(nearest: NearestOptions, meaning: str) -> Entry:
-    return _convnn(BranchingLayer, BranchingOptions(nearest=nearest), f'a convolution beside {meaning}')
+    return _convnn(
+        BranchingLayer, BranchingOptions(nearest=nearest), f'a convolution in parallel with {meaning}'
+    )
 
 
 def _vgg(*convolutions: int) -> Entry:
@@ -206,7 +208,7 @@ def check_named_in_file(name: str, file: str) -> None:
     if ':' in name and name not in NAMED:
         raise UserError(
             f'{file} names a model of its own, {name!r}, whose code is run only if you name it too: '
-            f'in a --config of yours, with --model {name}, or beside --continue as --config.model.name={name}'
+            f'in a --config of yours, with --model {name}, or with --continue as --config.model.name={name}'
         )
 
 

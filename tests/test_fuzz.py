@@ -19,6 +19,7 @@ import runs
 import safetensors.numpy
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tiny_sets import Call
 
 from flaxnets import interop
 from flaxnets.errors import UserError
@@ -128,16 +129,6 @@ def test_idx(folder, images, labels, zipped):
     outcome(images_and_labels, IdxFiles(folder, 'mnist'))
 
 
-class Runs:
-    """Pickled, a call of any function the receiver can import."""
-
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
-
-
 def cifar(**changes):
     rows = np.arange(2 * 3072, dtype=np.uint32).astype(np.uint8).reshape(2, 3072)
     return {b'data': rows, b'labels': [1, 2], b'batch_label': b'x', b'filenames': [b'a', b'b']} | changes
@@ -147,12 +138,12 @@ def hostile(folder):
     """Objects whose pickles run something when they are loaded."""
     marker = str(folder / 'ran')
     return [
-        Runs(os.system, f'touch {marker}'),
-        Runs(os.mkdir, marker),
-        Runs(eval, f'open({marker!r}, "w")'),
-        Runs(io.open, marker, 'w'),
-        Runs(np.save, marker, np.zeros(1)),
-        Runs(getattr, 'x', 'upper'),
+        Call(os.system, f'touch {marker}'),
+        Call(os.mkdir, marker),
+        Call(eval, f'open({marker!r}, "w")'),
+        Call(io.open, marker, 'w'),
+        Call(np.save, marker, np.zeros(1)),
+        Call(getattr, 'x', 'upper'),
     ]
 
 

@@ -24,6 +24,7 @@ flaxnets.interop.maps
 flaxnets.registry
 flaxnets.interop
 flaxnets
+train.terminal
 train.config
 train.recipes train.metrics train.progress train.runtime.causes train.memory train.provenance train.published
 train.state
@@ -34,6 +35,7 @@ train.distributed
 train.checkpointing
 train.runtime
 train.reporting
+train.build
 train.experiment
 train.header train.summary train.pace train.outcome
 train.loop train.classifier train.restored
@@ -172,6 +174,11 @@ def test_only_distributed_knows_the_devices():
         for word, owner in known.items():
             if name(path) != f'train/distributed/{owner}.py':
                 assert word not in path.read_text(), f'{name(path)}: {word}'
+
+
+def test_one_file_makes_the_console_and_its_colours():
+    makers = [name(path) for path in FILES if re.search(r'\bConsole\(', path.read_text())]
+    assert makers == ['train/terminal.py']
 
 
 HEAVY = {'tensorflow_datasets', 'grain', 'sklearn', 'matplotlib', 'torch', 'tensorboardX'}

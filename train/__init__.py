@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from typing import Any
 
-# Python's `-m` imports this before the command itself: a Python without our packages is told of here.
+# Python's `-m` imports this before the command itself, so a missing package is reported here.
 if sys.argv[:1] == ['-m']:
     for package in ('jax', 'flax', 'optax', 'orbax', 'absl', 'ml_collections'):
         if importlib.util.find_spec(package) is None:

@@ -16,15 +16,15 @@ WORDS = {
     r'argument (\S+): invalid float value: ': r'\1: expected a number, got ',
     r'argument (\S+): expected one argument': r'\1: expected a value, got none',
     r'argument (\S+): expected at least one argument': r'\1: expected a value or more, got none',
-    r'argument (\S+): not allowed with argument (\S+)': r'\1: expected no \2 beside it',
+    r'argument (\S+): not allowed with argument (\S+)': r'\1: expected no \2 with it',
 }
 
 
 class Parser(argparse.ArgumentParser):
     """argparse for `python -m COMMAND`, which raises a `UserError` where argparse prints the usage and exits.
 
-    `examples` are commands, one a line, and what else to say below the flags. A flag cannot be shortened:
-    some commands pass those they do not know on to a config.
+    `examples` are commands, one per line, and other text to print below the flags. A flag cannot be
+    shortened: some commands pass those they do not know on to a config.
     """
 
     def __init__(self, command: str, description: str, examples: str):

@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         '--into', metavar='PAGE.md', help='write the tables between the marks <!-- benchmark cpu (or gpu) -->'
     )
-    add('--data', action='store_true', help='sources, placements, memory, beside PyTorch')
+    add('--data', action='store_true', help='sources, placements, memory, compared with PyTorch')
     add('--preview', metavar='FILE.png', help='with --data: only draw what augmentation does')
     add('--name', default='cifar10', help='with --data: the data set (default cifar10)')
     add('--data_dir', default='', help='with --data: where it is')

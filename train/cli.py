@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     from train.distributed import processes
 
-    return processes.parted(lambda: guarded(train, argv))
+    return processes.run_and_leave(lambda: guarded(train, argv))
 
 
 def train(argv: Sequence[str]) -> None:
@@ -229,7 +229,7 @@ def _config_file(argv: Sequence[str]) -> tuple[pathlib.Path, str]:
         raise UserError('--config: expected a config file, such as --config configs/branching_attn.py:digits')
     if not pathlib.Path(name).is_file():
         known = sorted(str(p) for p in pathlib.Path('configs').glob('*.py'))
-        near = registry.near(name, known) if known else 'Run from the checkout, where configs/ lies.'
+        near = registry.near(name, known) if known else 'Run it in the checkout, which has configs/.'
         raise UserError(f'--config: there is no file {name}. {near}')
     return pathlib.Path(name), argument
 

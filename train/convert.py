@@ -125,7 +125,7 @@ def convert(
     from flax import nnx
 
     from flaxnets import count_parameters, registry
-    from train import experiment
+    from train import build, experiment
     from train.checkpointing import init_from
 
     is_file = _is_file(to)
@@ -133,7 +133,7 @@ def convert(
     if not is_file and (to / 'config.json').exists():
         raise UserError(f'--to: there is a run in {to} already; choose another folder')
     if is_file and optimizer:
-        raise UserError('--optimizer: expected --to a folder beside it; a file contains only weights')
+        raise UserError('--optimizer: expected --to with a folder; a file contains only weights')
     if model is not None:
         registry.entry(model)
     stage(f'reading {source}')
@@ -142,13 +142,13 @@ def convert(
     if config is None:
         assert weights.card is not None  # or `_config` has said so
         if classes:
-            raise UserError('--classes: expected --config beside it; without one the model card says all')
+            raise UserError('--classes: expected --config with it; without one the model card decides')
         shapes, card = nnx.eval_shape(weights.card.create_model), weights.card
     else:
         images = _images(config, weights.card, classes)
         with experiment.precision(config):
-            shapes = experiment.abstract_model(config, images)
-        card = experiment.model_card(config, shapes, images)
+            shapes = build.abstract_model(config, images)
+        card = build.model_card(config, shapes, images)
     match = weights.match(shapes, skip=skip, rename=rename)
     stage(f'writing {to}')
     if is_file:
@@ -212,7 +212,7 @@ def _images(config: Any, card: Any, classes: int | Sequence[str]) -> Any:
     except UserError as error:
         raise UserError(
             f'--classes: expected the number of classes of {config.data.name}, or their names, because its '
-            f'images are not at hand ({error})'
+            f'images are not on this machine ({error})'
         ) from None
 
 
@@ -255,20 +255,20 @@ def _to_run(
 
     from flaxnets.interop import conversion, optimizer_state
     from flaxnets.interop.atomic import write_json
-    from train import experiment, optim, state
+    from train import build, experiment, optim, state
     from train.checkpointing.checkpoints import Checkpoints
     from train.checkpointing.lock import WorkdirLock
     from train.checkpointing.meta import Meta
 
     with experiment.precision(config):
-        model = (experiment.create_model if match.fresh else experiment.abstract_model)(config, images)
+        model = (build.create_model if match.fresh else build.abstract_model)(config, images)
         params, stats = weights.values(model, match, state.split(model)[1:])
-        fixed = state.without_gradient(model) | experiment.frozen_parameters(config, model)
+        fixed = state.without_gradient(model) | build.frozen_parameters(config, model)
         rule, step = optim.create(config, steps_per_epoch=1, fixed=fixed), 0
         made = state.create(params, stats, rule, seed=config.seed, ema=bool(config.optimizer.ema))
         if optimizer:
             if config.optimizer.accumulate != 1:
-                raise UserError('--optimizer: expected config.optimizer.accumulate=1 beside it')
+                raise UserError('--optimizer: expected config.optimizer.accumulate=1 with it')
             opt_state, step = weights.moments(model, match, made.opt_state)
             opt_state = optimizer_state.continue_schedule(opt_state, step)
             made = dataclasses.replace(made, step=jnp.full_like(made.step, step), opt_state=opt_state)

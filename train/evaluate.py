@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from flaxnets.errors import UserError
 from train import arguments, cli
 from train.arguments import Parser
+from train.terminal import terminal
 
 EXAMPLES = """
   python -m train.evaluate --workdir runs/mine
@@ -101,15 +100,15 @@ def main(argv: Sequence[str]) -> None:
 
     from train.reporting.console import show_scores
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     title = f'{args.split}, checkpoint {result["step"]}'
     show_scores(console, result, result['class_names'], title)
     if 'ema' in result:
         show_scores(console, result['ema'], result['class_names'], f'{title}, averaged parameters')
     if 'page' in result:
         page = pathlib.Path(result['page'])
-        console.print(f'predictions {page.parent / "predictions.csv"}', markup=False)
-        console.print(f'page        {page}', markup=False)
+        console.print(f'predictions {page.parent / "predictions.csv"}')
+        console.print(f'page        {page}')
 
 
 if __name__ == '__main__':

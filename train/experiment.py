@@ -12,13 +12,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-import flaxnets
 from flaxnets.errors import UserError
-from flaxnets.interop import matching
-from flaxnets.interop.model_card import ModelCard
 from train import config as options
 from train import data, metrics, optim, state, step
-from train.config import ConfigDict, model_options
+from train.build import arguments, builder, frozen_parameters
+from train.config import ConfigDict
 from train.data import augment, pipeline, statistics, stream
 from train.data.cache import cache_folder
 from train.data.pipeline import Batch, OnDevice
@@ -206,110 +204,6 @@ def place(
     return {split: placed(images) for split, images in splits.items()}, said
 
 
-def arguments(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> dict[str, Any]:
-    """What the config's model is built with for images like these; its own options come first."""
-    shape = images.image_shape
-    given: dict[str, Any] = {'num_classes': len(images.class_names), 'image_shape': shape}
-    given |= model_options(config)
-    if given['num_classes'] < len(images.class_names):
-        raise UserError(
-            f'config.model.num_classes: expected at least the {len(images.class_names)} classes of '
-            f'{images.name}, got {given["num_classes"]}'
-        )
-    return given
-
-
-def create_model(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> nnx.Module:
-    """The config's model for images like these."""
-    return builder(config, images)(config.seed)
-
-
-def abstract_model(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> nnx.Module:
-    """The same without values."""
-    given = _given(config, images)
-    with _explained(given):
-        return nnx.eval_shape(lambda: flaxnets.create_model(**given, rngs=nnx.Rngs(0)))
-
-
-def builder(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> Callable[[int], nnx.Module]:
-    """Creates the config's model with the initial values of a seed; compiled once for all seeds."""
-    given = _given(config, images)
-    graphs: list[nnx.GraphDef] = []
-
-    def create(key: jax.Array) -> nnx.State:
-        graph, values = nnx.split(flaxnets.create_model(**given, rngs=nnx.Rngs(key)))
-        graphs.append(graph)
-        return values
-
-    # As one program: otherwise each shape of parameter would be compiled separately. On CPU with few
-    # optimisations, because it runs once: 1.6 instead of 4.3 seconds, and the same bits.
-    quickly = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
-    compiled = jax.jit(create, compiler_options=quickly)
-
-    def build(seed: int) -> nnx.Module:
-        with _explained(given):
-            values = compiled(jax.random.key(seed))
-        return nnx.merge(graphs[0], values)
-
-    return build
-
-
-@contextlib.contextmanager
-def _explained(given: dict[str, Any]) -> Iterator[None]:
-    """An option of the wrong kind, such as a word for a pair, as a `UserError`."""
-    try:
-        yield
-    except (TypeError, AttributeError) as error:
-        raise UserError(f'config.model: {given["name"]} cannot be built with {given}: {error}') from error
-
-
-def _given(config: ConfigDict, images: data.ImageSet | data.ImageSpec) -> dict[str, Any]:
-    """The arguments of `flaxnets.create_model`, without `rngs`."""
-    dtypes = {
-        'float32': (jnp.float32, jnp.float32),
-        'bfloat16': (jnp.bfloat16, jnp.float32),
-        'float16': (jnp.float16, jnp.float32),
-        'float64': (jnp.float64, jnp.float64),
-    }
-    dtype, param_dtype = dtypes[config.precision]
-    types = {'dtype': dtype, 'param_dtype': param_dtype}
-    return {'name': config.model.name} | arguments(config, images) | types
-
-
-def model_card(config: ConfigDict, model: nnx.Module, images: data.ImageSet | data.ImageSpec) -> ModelCard:
-    """What is needed to use the weights of the config's `model`, without metrics."""
-    sets = {images.split: images} if isinstance(images, data.ImageSet) else {}
-    config = statistics.resolved(config, sets)
-    height, width, channels = images.image_shape
-    return ModelCard(
-        architecture=config.model.name,
-        options=arguments(config, images),
-        parameters=flaxnets.count_parameters(model),
-        preprocessing={
-            'mean': config.data.mean or (0.0,) * channels,
-            'std': config.data.std or (1.0,) * channels,
-            'size': (height, width),
-            'class_names': images.class_names,
-        },
-        config=config.to_dict(),
-    )
-
-
-def frozen_parameters(config: ConfigDict, model: nnx.Module) -> frozenset[str]:
-    """The parameters that `optimizer.freeze` names; running statistics are still updated."""
-    if not config.optimizer.freeze:
-        return frozenset()
-    params = state.split(model)[1]
-    named = matching.selected(model, [config.optimizer.freeze], option='config.optimizer.freeze')
-    frozen = named.intersection(params)
-    if len(frozen) in (0, len(params)):
-        which = 'all parameters' if frozen else 'no parameter'
-        raise UserError(
-            f'config.optimizer.freeze: {config.optimizer.freeze!r} names {which}; name some of them'
-        )
-    return frozen
-
-
 def preparation(
     config: ConfigDict, num_classes: int, channels: int, axis_name: str | None = None
 ) -> step.Prepare:
@@ -317,7 +211,7 @@ def preparation(
     mean = config.data.mean or (0.0,) * channels
     std = config.data.std or (1.0,) * channels
     if len(mean) != channels:
-        raise UserError(f'config.data.mean: expected {channels} values, one a channel, got {mean}')
+        raise UserError(f'config.data.mean: expected {channels} values, one per channel, got {mean}')
     dtype = jnp.float64 if config.precision == 'float64' else jnp.float32
 
     def prepare(batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from flaxnets.errors import UserError
 from flaxnets.interop.atomic import write_json
+from train import build, data, experiment, header, outcome, summary
 from train import config as options
-from train import data, experiment, header, outcome, summary
 from train.checkpointing import resume
 from train.checkpointing.best import best_row, out_of_patience
 from train.checkpointing.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ def run(
 ) -> dict[str, Any]:
     """Trains what `config` says, or continues where `workdir` stopped, and returns the summary.
 
-    `stop` is told of signals; without one, SIGTERM and SIGINT are handled here.
+    `stop` notes the signals that come; without it, SIGTERM and SIGINT are handled here.
 
     Raises:
         UserError: a wrong config, missing data, a workdir of another config or in use, a loss that is not
@@ -55,7 +55,7 @@ def run(
         if (finished := summary.finished(workdir, config)) is not None:
             if processes.first():
                 print(f'{workdir} is finished: {finished["epochs"]} epochs, {summary.score_line(finished)}')
-                print('To train on, raise --config.epochs; to train anew, choose another --workdir.')
+                print('To continue, raise --config.epochs; to start again, choose another --workdir.')
                 if (page := workdir / 'report' / 'index.html').exists():
                     print(f'report      {page}')
             return finished
@@ -95,7 +95,7 @@ def train(
         reporter.facts(**header.facts(exp, workdir))
 
         # Where to begin: at the newest checkpoint, or at step 0.
-        card = experiment.model_card(config, exp.model, sets['train'])
+        card = build.model_card(config, exp.model, sets['train'])
         meta = Meta(config=config.to_dict(), card=card, data=fingerprints)
         state, step, meta, lines = resume.start(checkpoints, config, sets, exp.model, exp.initial, meta)
         resume.check_epochs(workdir, config, meta, step, exp.spe)

@@ -119,7 +119,7 @@ def joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with each replica's values beside the others, as `KEY_replica0`."""
+    """The row with each replica's values next to the others, as `KEY_replica0`."""
     each = {
         f'{key}_replica{i}': value
         for i, one in enumerate(row.get('replicas', ()))

@@ -12,6 +12,7 @@ from rich.table import Table
 from flaxnets.errors import UserError
 from train import cli
 from train.arguments import Parser
+from train.terminal import terminal
 
 EXAMPLES = """
   python -m train.models
@@ -31,16 +32,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument('options', nargs='*', metavar='OPTION=VALUE', help='options of the model')
     parser.add_argument('--tabulate', action='store_true', help='its modules with shapes and parameters')
     args = parser.parse_intermixed_args(argv[1:])
-    # A pipe or a file has no width.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    console = terminal()
     if args.name is None:
         if args.tabulate:
             raise UserError('--tabulate: expected the name of a model before it. See --help')
-        console.print(list_of_models())
+        console.print(list_of_models(), soft_wrap=False)
     else:
         options = parse(args.name, args.options)
         for part in one_model(args.name, options):
-            console.print(part)
+            console.print(part, soft_wrap=False)
         if args.tabulate:
             print(modules(args.name, options, console))
 
@@ -49,7 +49,7 @@ def list_of_models() -> Table:
     """Every registered model at its defaults."""
     from flaxnets.registry import MODELS
 
-    table = Table(box=None, pad_edge=False, header_style='bold')
+    table = Table(box=None, pad_edge=False)
     table.add_column('model')
     table.add_column('document')
     for title in ('parameters', 'published', 'multiply-adds', 'input'):
@@ -80,7 +80,7 @@ def one_model(name: str, options: dict[str, Any]) -> Iterator[Any]:
     yield f'{ours:,} parameters{also}, {arithmetic:,} multiply-adds for {times(shape)} pixels\n'
     about, _, _ = (inspect.getdoc(entry.recipe.build) or '').partition('\n\n')
     yield f'{about}\n'
-    table = Table(box=None, pad_edge=False, header_style='bold')
+    table = Table(box=None, pad_edge=False)
     for title in ('option', 'default', 'here', 'meaning'):
         table.add_column(title)
     for option, declared in entry.options().items():

@@ -25,8 +25,8 @@ def create(
     `learning_rate` is the peak in place of the config's; it may be traced. `fixed` names parameters that no
     gradient reaches; as in PyTorch, weight decay does not change them either.
     Weight decay is decoupled for adamw and added to the gradients for adam and sgd, as in torch.optim.
-    With `optimizer.accumulate` above 1, `steps_per_epoch` counts batches, and an update needs the `count`
-    of its batch's images beside the gradients.
+    With `optimizer.accumulate` above 1, `steps_per_epoch` counts batches, and an update needs the gradients
+    and the `count` of its batch's images.
     """
     options = config.optimizer
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from train import experiment
+from train import build
 from train.checkpointing import init_from
 from train.distributed import processes
 from train.experiment import Experiment
@@ -25,7 +25,7 @@ def write(
     workdir: pathlib.Path,
     folder: pathlib.Path,
 ) -> pathlib.Path | None:
-    """Writes the page for `state` and the images of `split`, and `predictions.csv` beside it.
+    """Writes the page for `state` and the images of `split`, and `predictions.csv` next to it.
 
     Returns the page's path, None in all processes but the first.
 
@@ -81,7 +81,7 @@ def finish(
 
 def initial(exp: Experiment) -> nnx.Module | None:
     """The model as it was before training; None where the weights that the run started from are gone."""
-    fresh = experiment.create_model(exp.config, next(iter(exp.sets.values())))
+    fresh = build.create_model(exp.config, next(iter(exp.sets.values())))
     model = init_from.started(exp.config, fresh, exp.init_digest)
     if model is not None:
         model.eval()

@@ -18,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from train.terminal import terminal
+
 Item = TypeVar('Item')
 # Called with items, what is done with them and their number; returns the items, and counts them.
 Track = Callable[[Iterator[Any], str, int], Iterator[Any]]
@@ -35,20 +37,20 @@ def untracked(items: Iterator[Item], what: str, total: int) -> Iterator[Item]:
 
 
 class Interval:
-    """`due` is true once in `every` seconds, for the first time after `first`."""
+    """`due` is true once in `every` seconds, the first time after `first`."""
 
     def __init__(self, first: float, every: float):
         self.every, self.at = every, time.monotonic() + first
 
     def due(self) -> bool:
-        """Whether the time has come; it begins anew then."""
+        """Whether the time has come; if it has, the next interval begins."""
         if time.monotonic() < self.at:
             return False
         self.restart()
         return True
 
     def restart(self) -> None:
-        """The time begins anew."""
+        """The next interval begins now."""
         self.at = time.monotonic() + self.every
 
 
@@ -67,7 +69,7 @@ class Progress:
             self.since, self.first = time.monotonic(), done
         self.now = (what, done, total, unit)
         if not self.console.is_interactive and self.interval.due():
-            self.console.print('  '.join([what, *self._tails()]), markup=False)
+            self.console.print('  '.join([what, *self._tails()]))
 
     def track(self, items: Iterator[Item], what: str, total: int) -> Iterator[Item]:
         """The items in turn, counted."""
@@ -114,20 +116,6 @@ def shown() -> Iterator[Progress]:
         live.stop()
 
 
-def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """stdout, or stderr. FORCE_COLOR asks for colours, not for a display in a file; a notebook gets plain
-    text."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        stderr=stderr,
-        quiet=quiet,
-        highlight=False,
-        soft_wrap=True,
-        force_interactive=None if stream.isatty() else False,
-        force_jupyter=False,
-    )
-
-
 def lines(
     console: Console, head: str, tails: Sequence[str], done: int, total: int, parts: Sequence[str] = ()
 ) -> Group:
@@ -144,12 +132,12 @@ def lines(
     line.add_column(ratio=1)
     line.add_column()
     bar = ProgressBar(total=total, completed=done)
-    line.add_row(Text(head, style='bold', no_wrap=True), bar, Text(tail, no_wrap=True))
+    line.add_row(Text(head, style='heading', no_wrap=True), bar, Text(tail, no_wrap=True))
     return Group(Constrain(line, width), *([wrapped(parts, width)] if parts else []))
 
 
 def wrapped(parts: Sequence[str], width: int) -> Text:
-    """The parts one beside the other, none broken in two where it fits into a line."""
+    """The parts side by side, none of them broken where it fits into a line."""
     text = '  '.join(part.replace(' ', UNBROKEN) for part in parts if part)
     broken = '\n'.join(textwrap.wrap(text, width, break_on_hyphens=False))
     return Text(broken.replace(UNBROKEN, ' '), no_wrap=True)

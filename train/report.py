@@ -15,7 +15,7 @@ EXAMPLES = """
   python -m train.report --compare runs/mine runs/yours
   python -m train.report --compare 'runs/vit-*' --to vits
 
-The page is index.html in the folder; its pictures lie beside it.
+The page is index.html in the folder; its pictures are next to it.
 """
 
 
@@ -28,7 +28,7 @@ def rebuild(
     folder: str | pathlib.Path | None = None,
     model: str | None = None,
 ) -> pathlib.Path:
-    """Writes the page of a checkpoint for a split anew, to `workdir/report` or `folder`; returns its path."""
+    """Writes the page of a checkpoint for a split to `workdir/report` or `folder`; returns its path."""
     from train import outcome
     from train.restored import restored
     from train.workdir import read_summary

@@ -19,7 +19,7 @@ EXAMPLES = """
   python -m train.reproduce convnn --shard 1/4     on each of four GPUs, 2/4, 3/4, 4/4 on the others; then
   python -m train.reproduce all --collect
 
-Run it again to continue. Run it in the checkout, where configs/ and results/ lie.
+Run it again to continue. Run it in the checkout, which has configs/ and results/.
 """
 
 
@@ -74,9 +74,9 @@ def parser() -> argparse.ArgumentParser:
     add('--vgg16', metavar='FILE', default='', help="torchvision's ImageNet weights for VGG16")
     add('--shard', metavar='I/N', default='1/1', help='train part I of N parts')
     add('--note', default='', help='about the machine, for the records, such as "shared with others"')
-    add('--epochs', type=int, help='other than published: a check that all runs, without records or verdicts')
-    add('--limit', type=int, help='train on so many images: likewise')
-    add('--test-limit', type=int, help='test on so many images: likewise')
+    add('--epochs', type=int, help='not as published: only a check that everything runs, no records')
+    add('--limit', type=int, help='train on this many images: likewise only a check')
+    add('--test-limit', type=int, help='test on this many images: likewise only a check')
     return made
 
 
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace, chosen: list[Any]) -> None:
 
 
 def collect(folder: str) -> None:
-    """Makes the tables and pages anew from the records."""
+    """Makes the tables and pages again from the records."""
     from train.reproduction import check, html, page, records, table
 
     print('comparing what the models compute with what they computed when the records were made')

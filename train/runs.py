@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from flaxnets.errors import UserError
 from train import cli
 from train.arguments import Parser
+from train.terminal import terminal
 
 EXAMPLES = """
   python -m train.runs
@@ -83,10 +83,10 @@ def main(argv: Sequence[str]) -> None:
     if args.json:
         print(json.dumps(rows))
         return
-    table = Table(*COLUMNS, box=None, pad_edge=False, header_style='bold')
+    table = Table(*COLUMNS, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(f'{v:.2f}%' if isinstance(v, float) else str(v or '') for v in row.values()))
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+    terminal().print(table, soft_wrap=False)
 
 
 if __name__ == '__main__':

@@ -71,7 +71,7 @@ def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, one an epoch; a line that is being written, or damaged, is left out."""
+    """The rows of metrics.jsonl, one per epoch; a line that is being written, or damaged, is left out."""
     path = workdir / 'metrics.jsonl'
     rows = []
     for line in path.read_bytes().splitlines() if path.is_file() else []:

@@ -138,7 +138,7 @@ def save(
 ) -> None:
     """Writes a model, or `to_torch(model)`, as `.safetensors`, `.pt` or `.pth`, whole or not at all.
 
-    The card goes into the header of `.safetensors`, and for `.pt` into a file of its own beside it,
+    The card goes into the header of `.safetensors`, and for `.pt` into a separate file next to it,
     `NAME.pt.json`, so that the `.pt` is a plain state dict: `torch.load(path, weights_only=True)`.
 
     With `own` a `.safetensors` has the model's own names, paths joined by '/', and layouts: for a model
@@ -201,10 +201,10 @@ def _load_pt(path: pathlib.Path) -> Checkpoint:
         text = ''
     optimizer = None
     if isinstance(content, Mapping):
-        beside = [content.get(key) for key in ('optimizer_state_dict', 'optimizer')]
+        states = [content.get(key) for key in ('optimizer_state_dict', 'optimizer')]
         several = content.get('optimizer_states')  # Lightning's, of which one is clear
-        beside += several if isinstance(several, list) and len(several) == 1 else []
-        optimizer = next((o for o in beside if isinstance(o, dict) and 'param_groups' in o), None)
+        states += several if isinstance(several, list) and len(several) == 1 else []
+        optimizer = next((o for o in states if isinstance(o, dict) and 'param_groups' in o), None)
     return Checkpoint(
         state_dicts.arrays(content), ModelCard.from_json(text) if text else None, optimizer, how
     )

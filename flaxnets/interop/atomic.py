@@ -11,7 +11,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.Path]:
-    """A path beside `path` to write a file or folder to, which takes its place when the block ends.
+    """A path next to `path` to write a file or folder to, which takes its place when the block ends.
 
     After an error it is deleted, and `path` is unchanged. A folder replaces only an empty or missing one.
     What a killed process left is deleted first. With `shared`, for paths that several processes may write

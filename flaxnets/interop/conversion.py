@@ -46,14 +46,14 @@ def published(model: nnx.Module, values: Mapping[str, Any], *, unused: bool = Tr
     return result | (unused_zeros(model, result) if unused else {})
 
 
-def unused_zeros(model: nnx.Module, beside: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def unused_zeros(model: nnx.Module, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{key: zeros} for the keys that the published code has and never uses, in the dtype of the values
-    `beside` them; batch normalisation's counters are integers."""
-    dtype = next((a.dtype for a in beside.values() if jnp.issubdtype(a.dtype, jnp.floating)), np.float32)
+    of `like`, which has the other keys; batch normalisation's counters are integers."""
+    dtype = next((a.dtype for a in like.values() if jnp.issubdtype(a.dtype, jnp.floating)), np.float32)
     return {
         key: np.zeros(shape, np.int64 if key.endswith('num_batches_tracked') else dtype)
         for key, shape in registry.ignored_keys(model).items()
-        if key not in beside
+        if key not in like
     }
 
 

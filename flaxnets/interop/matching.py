@@ -18,7 +18,7 @@ from flaxnets.interop.state_dicts import shown
 
 # No listing is longer than this: the widest model here has 400 keys, a hostile file may have millions.
 MOST_PROBLEMS = 1000
-# What wrappers save beside a model's values: AveragedModel's counter (torch.optim.swa_utils).
+# What wrappers save in addition to a model's values: AveragedModel's counter (torch.optim.swa_utils).
 OF_WRAPPERS = ('n_averaged',)
 
 

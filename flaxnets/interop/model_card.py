@@ -16,7 +16,7 @@ class ModelCard:
 
     Attributes:
         architecture: one of `list_models()`.
-        options: what `create_model` needs beside it, `num_classes` and `image_shape` among them.
+        options: what `create_model` needs in addition, such as `num_classes` and `image_shape`.
         parameters: number of trained values.
         preprocessing: 'mean' and 'std' a channel, for pixels in [0, 1]; 'size' (height, width);
             'class_names' in the order of the logits.

@@ -35,7 +35,7 @@ def take_over(
 
     Args:
         opt_state: a fresh state of `optim.create`'s rule.
-        optimizer: the state dict that lay beside the weights.
+        optimizer: the state dict that was stored with the weights.
         model: the model the weights were loaded into.
         given: the weights, {published key: array} in the file's order.
         match: what was loaded; the moments of other values stay zero.

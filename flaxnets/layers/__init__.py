@@ -1,1 +1,1 @@
-"""Layers, one idea a file. All work on NHWC images or [batch, tokens, channels]."""
+"""Layers, one idea per file. All work on NHWC images or [batch, tokens, channels]."""

@@ -21,7 +21,7 @@ Initializer = jax.nn.initializers.Initializer
 
 
 class Types(TypedDict, total=False):
-    """Keyword arguments of every module beside sizes and options; it passes them to its parts, `**types`.
+    """Keyword arguments of every module, after sizes and options; it passes them to its parts, `**types`.
 
     dtype: of the computation; None: what inputs and parameters promote to.
     param_dtype: of the parameters, float32 by default.

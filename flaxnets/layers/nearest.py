@@ -175,8 +175,8 @@ class NearestLayer(nnx.Module):
         # Positions have no gradient; with it stopped here, what leads to them is not differentiated.
         keys, queries = jax.lax.stop_gradient(self._keys_and_queries(tokens, pool))
         count = self.options.num_neighbors - (pool is not None)
-        barred = pool if self.options.pool.excludes_itself else None
-        return most_similar(self._similarity, keys, queries, count, pool=barred)
+        excluded = pool if self.options.pool.excludes_itself else None
+        return most_similar(self._similarity, keys, queries, count, pool=excluded)
 
     def _keys_and_queries(self, tokens: Array, only: Array | None) -> tuple[Array, Array]:
         """k of every token and q of the tokens `only` (None: all), in float32 at least."""

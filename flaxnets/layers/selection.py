@@ -134,8 +134,8 @@ def _rounds(scores: Float[Array, 'batch candidates tokens'], count: int) -> Rank
 
 
 def grouping(candidates: int) -> tuple[int, int]:
-    """(groups, their size) for so many candidates, the last group perhaps not full: those with which a round
-    has the least to do. A group is 32 at most, the bits of an integer."""
+    """(groups, their size) for this many candidates, the last group perhaps not full: those with which a
+    round has the least to do. A group is 32 at most, the bits of an integer."""
     # A round goes over the groups four times and over one group's members about as often.
     sizes = range(1, min(32, candidates) + 1)
     return min(((-(-candidates // size), size) for size in sizes), key=lambda pair: (sum(pair), pair[1]))

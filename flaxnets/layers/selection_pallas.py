@@ -86,8 +86,8 @@ def _kernel(keys_ref, queries_ref, pool_ref, found_ref, *, similarity, count, la
     keys, queries, pool = keys_ref[0], queries_ref[0], pool_ref[...]
     token = pl.program_id(1) * keys.shape[0] + jnp.arange(keys.shape[0])
     index = jnp.arange(len(pool))[None]
-    barred = (pool == -2)[None] | (pool[None] == token[:, None])
-    scores = jnp.where(barred, -jnp.inf, similarity(keys, queries))
+    excluded = (pool == -2)[None] | (pool[None] == token[:, None])
+    scores = jnp.where(excluded, -jnp.inf, similarity(keys, queries))
 
     for rank in range(count):
         best = jnp.max(scores, 1, keepdims=True)
@@ -98,7 +98,7 @@ def _kernel(keys_ref, queries_ref, pool_ref, found_ref, *, similarity, count, la
 
 
 def _filled(x: Float[Array, 'batch some features'], rows: int) -> Float[Array, 'batch more wider']:
-    """`x` with zeros up to so many rows, and features up to a power of two."""
+    """`x` with zeros up to this many rows, and features up to a power of two."""
     return jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, _power_of_two(x.shape[2]) - x.shape[2])))
 
 

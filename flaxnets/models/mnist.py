@@ -89,8 +89,8 @@ class MNISTCNNOptions(ModelOptions):
             )
         if self.residual and self.order != 'act_pool':
             raise UserError(
-                f'model.order: {self.order!r} needs model.residual=0, because with extra layers no '
-                'activation comes beside the pooling'
+                f'model.order: {self.order!r} needs model.residual=0, because with extra layers there '
+                'is no activation next to the pooling'
             )
         if self.oversight and (self.skip or self.batch_norm):
             raise UserError(

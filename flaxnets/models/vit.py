@@ -37,7 +37,7 @@ POSITION_INIT = {
 class ViTOptions(ModelOptions):
     """Options of the vision transformer."""
 
-    num_classes: int = option(5, "logits, one a class; the document's even classes", at_least=1)
+    num_classes: int = option(5, "logits, one per class; the document's even classes", at_least=1)
     blocks: int = option(6, 'number of blocks', at_least=0)
     heads: int = option(8, 'heads of a block; a divisor of the width', at_least=1)
     width: int = option(8, 'features of a token', at_least=1)

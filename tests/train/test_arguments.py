@@ -70,7 +70,7 @@ def test_a_mistyped_option_names_the_nearest(capsys):
         ('predict', '--workdir x', 'command line: expected images.'),
         ('report', '', 'command line: expected --workdir or --compare.'),
         ('report', '--compare', '--compare: expected a value or more, got none.'),
-        ('report', '--workdir x --compare y', '--compare: expected no --workdir beside it.'),
+        ('report', '--workdir x --compare y', '--compare: expected no --workdir with it.'),
         ('scaling', '--teraflops x', "--teraflops: expected a number, got 'x'."),
     ],
 )

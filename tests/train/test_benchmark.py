@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from flaxnets import interop
-from train import benchmark, cli, experiment
+from train import benchmark, build, cli, experiment
 from train import config as options
 from train.benchmarks import data as benchmark_data
 from train.benchmarks import memory as benchmark_memory
@@ -17,6 +17,7 @@ from train.benchmarks import sample, timing, training, training_tables
 from train.benchmarks import tables as benchmark_tables
 from train.data.imageset import ImageSet
 from train.data.sources.names import CIFAR10
+from train.terminal import terminal
 from train.torch_reference import convnn, loader
 from train.torch_reference import training as torch_training
 
@@ -81,8 +82,8 @@ def test_without_torch_its_columns_say_so(images, monkeypatch, capsys):
     monkeypatch.delattr('train.torch_reference.loader', raising=False)
     assert benchmark_data.torch_readers(options.defaults(), images, {}) == {}
     rates = {sample.FOLDER: {'decode': 12345.0}}
-    benchmark_tables.Console().print(benchmark_tables.sources(rates, 'title', 2))
-    benchmark_tables.Console().print(benchmark_tables.placements({'device': 12345.0}, 'title'))
+    terminal().print(benchmark_tables.sources(rates, 'title', 2))
+    terminal().print(benchmark_tables.placements({'device': 12345.0}, 'title'))
     assert capsys.readouterr().out.count('torch is not installed') == 2
 
 
@@ -189,7 +190,7 @@ def test_pytorch_trains_the_same(settings, tmp_path):
     with experiment.precision(config):
         ours = training.Ours(config)  # it has made a step
         twin = torch_training.Training(config, ours.sets)
-        values = interop.to_torch(experiment.create_model(config, ours.sets['train']))
+        values = interop.to_torch(build.create_model(config, ours.sets['train']))
         twin.model.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in values.items()})
         order = ours.rows['train'].ravel()
         twin.splits['train'] = tuple(values[order] for values in twin.splits['train'])

@@ -18,7 +18,7 @@ from flaxnets.interop import optimizer_state, renames
 from flaxnets.interop.matching import Match
 from flaxnets.interop.model_card import ModelCard
 from flaxnets.layers import candidates
-from train import cli, convert, data, evaluate, experiment, optim, report, state
+from train import cli, convert, data, evaluate, optim, report, state
 from train import config as options
 from train.checkpointing import init_from, resume
 from train.checkpointing.checkpoints import Checkpoints
@@ -63,7 +63,7 @@ def plain_pytorch(config, steps=40):
     torch.manual_seed(0)
     dtype = {'float64': torch.float64, 'float32': torch.float32}[config.precision]
     images = data.load(config.data, 'train')
-    twin = networks.create(config.model.name, **experiment.arguments(config, images)).to(dtype)
+    twin = networks.create(config.model.name, **build.arguments(config, images)).to(dtype)
     if config.model.name == 'vgg16':  # from PyTorch's initial values it does not get away in 40 steps
         for parameter in twin.parameters():
             parameter.data *= 6**0.5 if parameter.ndim > 1 else 1
@@ -223,11 +223,11 @@ def test_published_keys_name_what_is_frozen():
     )
     for pattern, count in (('features', 26), ('features.0', 2), ('stages/0/0', 2), (r'classifier\.[03]', 4)):
         config.optimizer.freeze = pattern
-        assert len(experiment.frozen_parameters(config, model)) == count
+        assert len(build.frozen_parameters(config, model)) == count
     for pattern, message in (('.*', 'names all parameters'), ('feature', 'try features')):
         config.optimizer.freeze = pattern
         with pytest.raises(UserError, match=message):
-            experiment.frozen_parameters(config, model)
+            build.frozen_parameters(config, model)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_moments_beside_the_weights_of_a_loss(mlp, tmp_path):
     }
     torch.save(content, tmp_path / 'a.ckpt')
     given = init_from.read(tmp_path / 'a.ckpt')
-    model = experiment.abstract_model(config, data.load(config.data, 'test'))
+    model = build.abstract_model(config, data.load(config.data, 'test'))
     match = given.match(model, skip='loss')
     fresh = optax.scale_by_adam().init({'output/bias': jnp.zeros(10)})
     moved, steps = given.moments(model, match, fresh)
@@ -560,7 +560,7 @@ def test_the_user_may_name_the_code_too(evil):
 
 
 def test_a_run_of_ones_own_model_continues_where_it_is_named(evil):
-    with pytest.raises(UserError, match=r'beside --continue as --config\.model\.name=evil:build'):
+    with pytest.raises(UserError, match=r'with --continue as --config\.model\.name=evil:build'):
         cli.parse(['train', '--continue', 'received'])
     assert not evil.exists()
     config, _ = cli.parse(['train', '--continue', 'received', '--config.model.name=evil:build'])

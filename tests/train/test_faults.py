@@ -385,21 +385,6 @@ def test_a_file_that_may_not_grow(copy, shared, tensorboard):
     train.run(longer, copy)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A tmpfs of 200 KiB, where this process may mount one."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', str(folder)]
-    allowed = (
-        shutil.which('mount') and not subprocess.run(command, check=False, capture_output=True).returncode
-    )
-    if not allowed:
-        pytest.skip('this process may not mount a tmpfs; test_a_file_that_may_not_grow stands in')
-    yield folder
-    subprocess.run(['umount', str(folder)], check=True)
-
-
 @LEFT_OPEN
 @IGNORED
 @pytest.mark.parametrize('tensorboard', [False, True])

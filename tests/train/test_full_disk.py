@@ -62,6 +62,18 @@ def longer(folder):
     return ['--continue', str(folder), '--config.epochs=60']
 
 
+def failures(starts, place, limit=0):
+    """The one line that each of these runs fails with, whose paths are all in `place`."""
+    codes, errors = start(starts, limit)
+    assert codes == [2] * len(starts)
+    assert len(errors) == len(starts), errors
+    for line in errors:
+        assert line.startswith('error: ')
+        for path in (word.rstrip(':') for word in line.split() if word.startswith('/')):
+            assert pathlib.Path(path).is_relative_to(place), path
+    return errors
+
+
 def is_whole(folder):
     steps = committed(folder / 'checkpoints')
     return steps and not any(manifest.damage(folder / 'checkpoints' / str(step)) for step in steps)
@@ -69,43 +81,18 @@ def is_whole(folder):
 
 def test_files_that_may_not_grow_are_one_line_in_all_of_several_runs(whole, tmp_path):
     folders = copies(whole, tmp_path, 4)
-    codes, errors = start([longer(folder) for folder in folders], limit=4000)
-    assert codes == [2] * 4
-    assert len(errors) == 4, errors
+    errors = failures([longer(folder) for folder in folders], tmp_path, limit=4000)
     for folder, line in zip(folders, errors, strict=True):
-        assert line.startswith('error: ')
         assert 'a file may not grow that large here' in line
         assert f'The last good checkpoint is step 4 in {folder}' in line
-        for path in (word.rstrip(':') for word in line.split() if word.startswith('/')):
-            assert pathlib.Path(path).is_relative_to(tmp_path), path
         assert is_whole(folder)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A tmpfs of 300 KiB, where this process may mount one."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=300k', 'tmpfs', str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip('this process may not mount a tmpfs; files that may not grow stand in')
-    yield folder
-    subprocess.run(['umount', str(folder)], check=True)
 
 
 def test_a_full_disk_is_one_line_in_all_of_several_runs(whole, small_disk):
     (folder,) = copies(whole, small_disk, 1)
-    codes, errors = start([longer(folder)] * 4)
-    assert codes == [2] * 4
-    assert len(errors) == 4, errors
-    for line in errors:
-        assert line.startswith('error: ')
+    for line in failures([longer(folder)] * 4, small_disk):
         assert 'the disk is full: free some space, or lower --config.checkpoint.keep' in line
         assert f'in {folder}; the same command continues from it' in line
-        for path in (word.rstrip(':') for word in line.split() if word.startswith('/')):
-            assert pathlib.Path(path).is_relative_to(small_disk), path
     assert is_whole(folder)
 
 

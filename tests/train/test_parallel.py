@@ -195,7 +195,7 @@ def test_a_checkpoint_continues_on_other_devices(tmp_path):
     ('way', 'count', 'message'),
     [
         ('jit', 9, 'config.devices: expected 1 to 8, the devices there are, or 0 for all of them, got 9'),
-        ('single', 2, 'config.devices: expected 0 or 1 beside parallel=single, got 2; use parallel=jit'),
+        ('single', 2, 'config.devices: expected 0 or 1 with parallel=single, got 2; use parallel=jit'),
     ],
 )
 def test_devices_that_are_not_there(way, count, message):

@@ -233,7 +233,7 @@ def test_who_asks_for_several_processes(monkeypatch, flags, variables, expected)
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
-        ('--coordinator=host:1', '--processes, --process_id: expected beside --coordinator'),
+        ('--coordinator=host:1', '--processes, --process_id: expected with --coordinator'),
         ('--coordinator=host --processes=2 --process_id=0', "expected HOST:PORT, .*got 'host'"),
         ('--coordinator=host:1 --processes=2 --process_id=2', '--process_id: expected 0 to 1, got 2'),
         ('--processes=two', "--processes: invalid int value: 'two'"),

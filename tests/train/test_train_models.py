@@ -87,7 +87,7 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / 'own.py').write_text(
         'from flax import nnx\n'
         'class Own(nnx.Module):\n'
-        '    """One linear map."""\n'
+        '    """One linear layer."""\n'
         '    def __init__(self, *, num_classes, image_shape, dtype=None, param_dtype=None, rngs):\n'
         '        height, width, channels = image_shape\n'
         '        self.map = nnx.Linear(height * width * channels, num_classes, rngs=rngs)\n'

@@ -1,4 +1,4 @@
-"""How fast images arrive: every source, both placements and a `cnn` step, beside a PyTorch DataLoader."""
+"""How fast images arrive: sources, placements and a `cnn` step, compared with a PyTorch DataLoader."""
 
 import argparse
 import functools
@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train import build, data, experiment, state, step
 from train import config as options
-from train import data, experiment, state, step
 from train.benchmarks import preview, sample
 from train.benchmarks.timing import alternate, rate
 from train.data import locate, pipeline
@@ -157,7 +157,7 @@ def measure_placements(
 def measure_step(config: options.ConfigDict, images: ImageSet, rounds: int) -> dict[str, float]:
     """Seconds of a step of the `cnn` on images on the device, and of one on a batch that is ready."""
     devices = Devices.create('single')
-    model = experiment.create_model(config, images)
+    model = build.create_model(config, images)
     structure, params, stats = state.split(model)
     prepare = experiment.preparation(config, len(images.class_names), images.image_shape[-1])
 

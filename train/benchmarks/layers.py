@@ -1,4 +1,4 @@
-"""Single layers beside PyTorch's, forward and with the backward pass: `python -m train.benchmarks.layers`.
+"""Single layers and PyTorch's, forward and with the backward pass: `python -m train.benchmarks.layers`.
 
 They show what a network of such layers can reach. Both sides run in one process, in turns.
 """
@@ -127,7 +127,7 @@ def parameters(layer: Layer) -> int:
 
 
 def repeated(function: Callable[[], Any], times: int = CALLS) -> Callable[[], None]:
-    """`function`, so many times."""
+    """`function`, called `times` times."""
 
     def run() -> None:
         for _ in range(times):

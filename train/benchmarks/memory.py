@@ -21,7 +21,7 @@ SPLITS = ('train', 'test')
 
 
 def resident(settings: Any) -> dict[str, int]:
-    """What stays when the cached set lies on the device."""
+    """The memory of the cached set on the device."""
     warm = options.defaults().data
     warm.name = 'digits'
     read = jax.jit(lambda images: images.max())

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
+from train import build, experiment
 from train import config as options
-from train import experiment
 from train.benchmarks import modules, operators, synthetic
 from train.benchmarks.timing import alternate
 from train.benchmarks.training import Ours, spread
@@ -29,9 +29,7 @@ def measure(config: options.ConfigDict, folder: pathlib.Path | None = None) -> d
         height, width, channels = synthetic.shape(config)
         dtype = 'float64' if config.precision == 'float64' else 'float32'
         images = jax.ShapeDtypeStruct((config.data.batch_size, height, width, channels), dtype)
-        model = experiment.create_model(
-            config, ours.sets['train']
-        )  # the experiment's values have been donated
+        model = build.create_model(config, ours.sets['train'])  # the experiment's values have been donated
         model.train()
         root = modules.calls(model, images)
         costs = modules.measure(root)

@@ -1,23 +1,17 @@
 """What `benchmarks.profile` has measured, for people."""
 
-import sys
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from train.terminal import terminal
 
 OWN = 'own, ms'
 
 
-def console() -> Console:
-    """A console that prints text unchanged."""
-    width = None if sys.stdout.isatty() else 200  # a pipe or a file has no width of its own
-    return Console(highlight=False, soft_wrap=True, markup=False, width=width)
-
-
 def show(profile: dict[str, Any]) -> None:
     """The modules, the costliest of them, the operators and the memory."""
-    out, step = console(), profile['step_seconds']['median']
+    out, step = terminal(), profile['step_seconds']['median']
     out.print(f'{profile["config"]}: batch {profile["batch_size"]}, {1000 * step:.1f} ms a training step')
     table = Table()
     for title in (
@@ -79,7 +73,7 @@ def compare(one: dict[str, Any], other: dict[str, Any]) -> None:
     shown = ['no run' if a is None else f'{a:.2f}%' for a in (before, after)]
     gained = '' if before is None or after is None else f'{after - before:+.2f} points'
     table.add_row('test accuracy', *shown, gained)
-    out = console()
+    out = terminal()
     out.print(table)
     for profile in (one, other):
         out.print(f'Costliest of {profile["config"]}: {profile["costliest"]}')

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from train.data.download import formats
 from train.data.imageset import ImageSet
 from train.data.sources.cifar import CifarPickles
 
@@ -29,7 +30,8 @@ def write(images: ImageSet, root: pathlib.Path) -> dict[str, pathlib.Path]:
         TF_RECORD: root / 'tfrecord',
         FOLDER: write_folder(images, root / 'folder'),
     }
-    write_tf_records(places[ARRAY_RECORD] / images.name, places[TF_RECORD] / images.name)
+    for version in (places[ARRAY_RECORD] / images.name).iterdir():
+        formats.rewrite(version, places[TF_RECORD] / images.name / version.name, 'tfrecord')
     if images.name == 'cifar10':
         places[TORCHVISION] = write_pickles(images, root / 'torch')
     return places
@@ -66,23 +68,6 @@ def write_array_records(images: ImageSet, root: pathlib.Path) -> pathlib.Path:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints messages about downloading
         builder.download_and_prepare()
     return root
-
-
-def write_tf_records(source: pathlib.Path, target: pathlib.Path) -> None:
-    """The TFDS directories under `source` in TFDS's default format, TFRecord."""
-    from array_record.python import array_record_module
-    from tensorboardX.record_writer import RecordWriter
-
-    for file in source.glob('*/*'):
-        place = target / file.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if 'array_record' not in file.name:
-            place.write_text(file.read_text().replace('"array_record"', '"tfrecord"'))
-            continue
-        out = RecordWriter(str(place.with_name(place.name.replace('array_record', 'tfrecord'))))
-        for record in array_record_module.ArrayRecordReader(str(file)).read_all():
-            out.write(record)
-        out.close()
 
 
 def write_folder(images: ImageSet, root: pathlib.Path) -> pathlib.Path:

@@ -2,23 +2,22 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from train.benchmarks import sample
 from train.memory import megabytes
+from train.terminal import terminal
 
 NAMES = {'device': 'device placement', 'stream': 'stream placement'}
 
 
 def show(results: dict[str, Any]) -> None:
     """Prints the hardware and a table for each section."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     machine, measured, args = results['hardware'], results['data'], results['arguments']
     console.print(
         f'{machine["processor"]}, {machine["cores"]} cores, device {machine["device"]}, '
         f'{megabytes(machine["available_memory"])} free, load {machine["load_average"]:.1f} at the start',
-        markup=False,
     )
     title = f'{measured["images"]:,} images of {args["name"]}, batch {args["batch_size"]}'
     console.print(sources(measured['sources'], f'{title}: images/s', args['workers']))
@@ -28,14 +27,12 @@ def show(results: dict[str, Any]) -> None:
         f'cnn step: {1000 * whole:.1f} ms from images on the device, {1000 * ready:.1f} ms from a ready '
         f'batch: gathering, cropping, flipping and normalising take {100 * share:.1f}%; '
         f'by themselves {1000 * alone:.1f} ms, {100 * alone / whole:.1f}% (goal: under 3%)',
-        markup=False,
     )
     resident, decoded = measured['memory']['resident'], measured['memory']['decode']
     console.print(
         f'memory: {megabytes(resident["images"])} of images take {megabytes(resident["grown"])} on the '
         f'device ({resident["grown"] / resident["images"]:.2f} times; goal: at most 1.1); decoding them, the '
         f'process has at most {megabytes(decoded["peak"])} (goal: at most 1 GB)',
-        markup=False,
     )
 
 

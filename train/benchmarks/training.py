@@ -1,4 +1,4 @@
-"""How fast a config trains and evaluates, beside PyTorch, with the share of the device's peak.
+"""How fast a config trains and evaluates, compared with PyTorch, with the share of the device's peak.
 
 Everything is timed in one process, in turns, through the runner that the training loop uses; what is
 reported are medians and quartiles over rounds, and of ratios those of the rounds.
@@ -61,7 +61,7 @@ class Ours:
         self.first_step_seconds = time.perf_counter() - started
 
     def train(self, steps: int) -> None:
-        """So many updates."""
+        """This many updates."""
         done = 0
         while done < steps:
             count = min(self.exp.runner.chunk, steps - done)
@@ -70,7 +70,7 @@ class Ours:
         jax.block_until_ready((self.state, metrics))
 
     def evaluate(self, steps: int) -> None:
-        """The scores of so many batches."""
+        """The scores of this many batches."""
         self.exp.runner.evaluate(self.state.params, self.state.stats, self._feed('test', steps))
 
     def dispatch_seconds(self, times: int = 20) -> float:
@@ -130,7 +130,7 @@ def measure(
     seconds: float = 0.5,
     minutes: float = math.inf,
 ) -> Iterator[dict[str, Any]]:
-    """A row of numbers for each config, by its name, none that would begin after so many `minutes`.
+    """A row of numbers for each config, by its name, none that would begin after `minutes` minutes.
 
     `against` names what each is compared with. A round of each side takes about `seconds`.
     """
@@ -261,5 +261,5 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def median(row: dict[str, Any], name: str, what: str = 'train') -> float:
-    """A contender's seconds a step, in the median round."""
+    """A contender's seconds per step, in the median round."""
     return row[what][name]['median']

@@ -1,15 +1,14 @@
 """The numbers of `benchmarks.training` as tables: for the terminal, and as Markdown for a page."""
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from flaxnets.errors import UserError
 from train.benchmarks.training import COMPILED, EAGER, OURS, PUBLISHED, VARIANTS
+from train.terminal import terminal
 
 # What the project aims at on two CPU cores: PyTorch's time / ours, by the beginning of the model's name.
 GOALS = {'convnn': (PUBLISHED, 2.5), 'branching': (PUBLISHED, 2.5), 'attention': (EAGER, 1.2)}
@@ -97,9 +96,7 @@ def failures(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def show(results: dict[str, Any]) -> None:
     """Prints the tables."""
-    # A pipe or a file has no width of its own.
-    width = None if sys.stdout.isatty() else 200
-    console = Console(highlight=False, soft_wrap=True, markup=False, width=width)
+    console = terminal()
     console.print(machine(results))
     rows = results['training']
     tables = [speed(rows)]
@@ -148,7 +145,7 @@ def table(cells: Cells) -> str:
 
 
 def into(text: str, results: dict[str, Any]) -> str:
-    """The page `text` with the tables between its marks, `<!-- benchmark cpu -->` and its end, made anew.
+    """The page `text` with new tables between its marks, `<!-- benchmark cpu -->` and its end.
 
     Raises:
         UserError: the page has no such marks.

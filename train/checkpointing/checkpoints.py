@@ -71,7 +71,7 @@ class Checkpoints:
         if found and len(damaged) == len(found):
             raise UserError(
                 f'all checkpoints of {self.folder.parent} are damaged: {"; ".join(damaged.values())}. '
-                'Restore them from a copy, or start anew in another --workdir'
+                'Restore them from a copy, or start again in another --workdir'
             )
         processes.wait()  # all processes have verified before the first one deletes
         newest = max(set(found) - set(damaged), default=0)
@@ -121,7 +121,7 @@ class Checkpoints:
         return self.manager.restore(step, args=args)['state']
 
     def meta(self, step: int) -> Meta:
-        """What the checkpoint of `step` says beside the state."""
+        """What the checkpoint of `step` says in addition to the state."""
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         return Meta.from_json(self.manager.restore(step, args=args)['meta'])
 

@@ -56,7 +56,7 @@ class Weights:
         """(`opt_state` with the moments from the weights' file, the number of updates these have seen)."""
         if self.optimizer is None:
             raise UserError(
-                f'init_from.optimizer: expected a .pt with the state of an optimiser beside the weights, '
+                f'init_from.optimizer: expected a .pt with weights and the state of an optimiser, '
                 f'got none ({self.what})'
             )
         return optimizer_state.take_over(opt_state, self.optimizer, model, self.given, match)

@@ -1,4 +1,4 @@
-"""What a checkpoint contains beside the state."""
+"""What a checkpoint contains in addition to the state."""
 
 import dataclasses
 import importlib.metadata

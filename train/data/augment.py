@@ -44,8 +44,8 @@ def augment(
     """Each image changed by its own draws, then mixed with another image of the batch and its target.
 
     `options` is config.data.augment. `mask` is 1 for images and 0 for the padding, which comes last in the
-    whole batch; padding is never mixed into an image. `mean` ([0, 1], one value or one a channel) fills what
-    cutout cuts. Images stay uint8 where nothing needs fractions.
+    whole batch; padding is never mixed into an image. `mean` ([0, 1], one value or one per channel) fills
+    what cutout cuts. Images stay uint8 where nothing needs fractions.
 
     Row i must be the whole batch's row i: a global array under `jit`, however it is sharded. Under `pmap`
     or `shard_map` rows are a device's own, and `axis_name` names the mapped axis. Mixing needs a row of
@@ -172,6 +172,6 @@ def unit(image: Num[Array, '...']) -> Float[Array, '...']:
 def normalise(
     images: UInt8[Array, '...'] | Float[Array, '...'], mean: Any, std: Any, dtype: Any = jnp.float32
 ) -> Float[Array, '...']:
-    """(x - mean) / std in `dtype`, x the pixels in [0, 1] (uint8 are divided by 255), one value a channel."""
+    """(x - mean) / std in `dtype`, one value per channel; x: pixels in [0, 1] (uint8 are divided by 255)."""
     scaled = images.astype(dtype) / 255 if images.dtype == jnp.uint8 else images.astype(dtype)
     return (scaled - jnp.asarray(mean, dtype)) / jnp.asarray(std, dtype)

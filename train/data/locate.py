@@ -24,8 +24,8 @@ SOURCES = ('auto', 'tfds', 'torch', 'folder', 'embedded')
 class NotFound(UserError):
     """The data set is nowhere; `missing` says where it was searched, without the advice for `train`."""
 
-    def __init__(self, missing: str, ways_out: str):
-        super().__init__(f'{missing}{"" if missing.endswith("?") else ";"} {ways_out}')
+    def __init__(self, missing: str, advice: str):
+        super().__init__(f'{missing}{"" if missing.endswith("?") else ";"} {advice}')
         self.missing = missing
 
 
@@ -64,9 +64,9 @@ def find(data: Any) -> Source:
         try:
             folder = write_tfds.prepare(data.name, places[0])
         except UserError as error:
-            raise NotFound(f'{missing}; {error}', _ways_out(data)) from error
+            raise NotFound(f'{missing}; {error}', _advice(data)) from error
         return TfdsDirectory(folder, data.name.partition(':')[0])
-    raise NotFound(missing, _ways_out(data))
+    raise NotFound(missing, _advice(data))
 
 
 def roots(configured: str) -> list[pathlib.Path]:
@@ -133,7 +133,7 @@ def _described(root: pathlib.Path) -> str:
     return f'{root.absolute()} (contains {", ".join(sorted(found)) or "no data set"})'
 
 
-def _ways_out(data: Any) -> str:
+def _advice(data: Any) -> str:
     layout = ' that contains CLASS/*.png, train/CLASS/*.png or labels.csv' if data.source == 'folder' else ''
     return (
         f'point to it with --config.data.data_dir=DIR{layout}, '

@@ -34,7 +34,7 @@ class ImageSpec:
 
 
 def numbers(count: int) -> tuple[str, ...]:
-    """Names for so many classes, where there are no better ones."""
+    """Names for `count` classes that have no others."""
     return tuple(map(str, range(count)))
 
 

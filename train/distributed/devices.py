@@ -58,7 +58,7 @@ class Devices:
         if parallel == 'single':
             if count > 1:
                 raise UserError(
-                    f'config.devices: expected 0 or 1 beside parallel=single, got {count}; use parallel=jit'
+                    f'config.devices: expected 0 or 1 with parallel=single, got {count}; use parallel=jit'
                 )
             count = 1
         chosen = np.array(devices[: count or len(devices)])

@@ -95,7 +95,7 @@ def requested(
         return {} if launched else None
     if missing:
         raise UserError(
-            f'{", ".join(missing)}: expected beside {", ".join(set(given) - set(missing))}; give all three, '
+            f'{", ".join(missing)}: expected with {", ".join(set(given) - set(missing))}; give all three, '
             'such as --coordinator=10.0.0.1:1234 --processes=2 --process_id=0'
         )
     assert coordinator is not None
@@ -165,7 +165,7 @@ def explained() -> Iterator[None]:
         ) from error
 
 
-def parted(command: Callable[[], int]) -> int:
+def run_and_leave(command: Callable[[], int]) -> int:
     """Runs a command and leaves JAX's distributed runtime, if it was started; returns the exit code.
 
     If all processes fail in the same way, all leave it. If one fails alone it does not wait for the others,

@@ -1,6 +1,6 @@
 """Several states of one task on one device, with different seeds or learning rates.
 
-A state's values have a first axis, one entry a replica. On an accelerator a step is one program for all of
+A state's values have a first axis, one entry per replica. On an accelerator a step is one program for all of
 them, under `vmap`. On CPU the replicas take turns, a chunk of steps each, with the program of a single run:
 there `vmap` turns convolutions into grouped ones, which take longer than separate convolutions.
 """

@@ -134,6 +134,6 @@ def added(results: list[dict[str, Any]]) -> tuple[float, np.ndarray, int | None]
 
 
 def read(metrics: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
-    """The metrics of some steps, as arrays with one value a step."""
+    """The metrics of some steps, as arrays with one value per step."""
     fetched = jax.device_get(metrics)
     return {key: np.concatenate([np.atleast_1d(one[key]) for one in fetched]) for key in fetched[0]}

@@ -1,4 +1,4 @@
-"""The documents' figures: the JSON files beside this one, under one set of names."""
+"""The documents' figures: the JSON files next to this one, under one set of names."""
 
 import functools
 import json

@@ -15,12 +15,11 @@ from flaxnets.layers import attend
 from flaxnets.layers.attention import TokenAttention
 from flaxnets.layers.sliced_attention import SlicedAttention
 from train.reporting import watch
-from train.reporting.figures import LIGHT, figure, styled
-from train.reporting.tokens import grid_of, queries
+from train.reporting.figures import LIGHT, figure, show_image, styled
+from train.reporting.tokens import COLOURS, grid_of, queries
 
 Weights = Float[np.ndarray, 'batch heads tokens tokens']
 KINDS = (SlicedAttention, TokenAttention)
-COLOURS = ('orange', 'blue', 'green')
 
 
 def weights(model: nnx.Module, images: Float[Array, 'batch height width channels']) -> list[Weights]:
@@ -68,15 +67,8 @@ def draw(image: np.ndarray, found: np.ndarray, rows: Sequence[str], columns: Seq
         ncols=2,
         width_ratios=(1.2, side * len(columns)),
     )
-    left.imshow(
-        image[..., 0] if image.shape[-1] == 1 else image,
-        cmap='gray',
-        vmin=0,
-        vmax=255,
-        extent=(0, width, height, 0),
-        interpolation='nearest',
-    )
-    left.set(xticks=[], yticks=[], title='image')
+    show_image(left, image)
+    left.set(title='image')
     if columns[0].startswith('token'):
         mark(left, found.shape[2:], (height, width))
     mosaic, down, across = tiled(found)
@@ -87,9 +79,8 @@ def draw(image: np.ndarray, found: np.ndarray, rows: Sequence[str], columns: Seq
     turn = {'rotation': 40, 'ha': 'right', 'rotation_mode': 'anchor'} if len(columns) > 3 else {}
     axes.set_xticks([(column + 0.5) * across - 1 for column in range(len(columns))], columns, **turn)
     axes.tick_params(length=0)
-    for place in (left, axes):
-        place.grid(visible=False)
-        place.spines[:].set_visible(False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
     bar = drawn.colorbar(shown, ax=axes, shrink=0.9, pad=0.02)
     bar.set_label('weight (% of the largest)', fontsize=8)
     bar.outline.set_visible(False)
@@ -114,5 +105,5 @@ def mark(axes: Any, grid: Sequence[int], shape: tuple[int, int]) -> None:
     for number, (colour, token) in enumerate(zip(COLOURS, queries((grid[0], grid[1])), strict=True), 1):
         corner = (token % grid[1] * across, token // grid[1] * down)
         axes.add_patch(Rectangle(corner, across, down, color=LIGHT[colour]))
-        beside = {'facecolor': LIGHT[colour], 'pad': 1.2, 'linewidth': 0}
-        axes.text(corner[0] + 2 * across, corner[1], str(number), color='white', fontsize=7, bbox=beside)
+        box = {'facecolor': LIGHT[colour], 'pad': 1.2, 'linewidth': 0}
+        axes.text(corner[0] + 2 * across, corner[1], str(number), color='white', fontsize=7, bbox=box)

@@ -40,7 +40,7 @@ class Run:
         return 'validation' if 'validation_accuracy' in self.history[-1] else 'test'
 
     def scores(self) -> dict[str, float]:
-        """Best and final accuracy (percent), final loss, seconds an epoch, images a second."""
+        """Best and final accuracy (percent), final loss, seconds per epoch, images per second."""
         accuracy = f'{self.eval_split}_accuracy'
         last = self.history[-1]
         best = best_row(self.history, self.eval_split, self.options['checkpoint.metric'])
@@ -80,7 +80,7 @@ def write(workdirs: Sequence[pathlib.Path], folder: pathlib.Path) -> pathlib.Pat
         ('train_loss', 'Train loss', 'cross entropy (nats)'),
         ('train_accuracy', 'Train accuracy', 'accuracy (%)'),
     ):
-        caption = 'Final values beside the names.'
+        caption = 'Final values after the names.'
         if len(groups) < len(runs):
             caption += ' Several seeds: their mean, and one standard deviation on either side.'
         picture = Picture(f'compare_{key}', title, caption, curves.overlay(histories, key, label))

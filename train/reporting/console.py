@@ -13,11 +13,12 @@ from train.checkpointing.best import best_row
 from train.distributed.devices import Devices
 from train.memory import megabytes
 from train.metrics import EpochSums
-from train.progress import Interval, duration, terminal
+from train.progress import Interval, duration
 from train.reporting.display import Display
 from train.reporting.logs import Logs
 from train.runtime import streams
 from train.runtime.first_step import FirstStep
+from train.terminal import terminal
 
 __all__ = ['VARYING_KEYS', 'Reporter', 'duration', 'show_scores']
 
@@ -55,11 +56,11 @@ class Reporter:
     def facts(self, **facts: Any) -> None:
         """Lines of `name  value`, before training starts."""
         for name, value in facts.items():
-            self.console.print(f'{name:<11} {value}', markup=False)
+            self.console.print(f'{name:<11} {value}')
 
     def line(self, text: str) -> None:
         """One line, above the display where there is one."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def start(self, done: int, total: int, devices: Devices) -> None:
         """Opens the logs and, on a terminal, the display; announces the first step's compilation."""
@@ -107,7 +108,7 @@ class Reporter:
             self.logs.scalars({'step/loss': sums.last_loss, 'step/learning_rate': rate}, done)
 
     def stage(self, name: str) -> None:
-        """Says on the display what is being done beside training; '' for nothing."""
+        """Says on the display what is being done apart from training; '' for nothing."""
         if self.display is not None:
             self.display.stage(name)
 
@@ -215,7 +216,7 @@ def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str
     heads = [set_cell_size(name, longest) for name in names]
     for head, accuracy in zip(heads, scores['class_accuracy'], strict=True):
         score = 'no images' if accuracy is None else f'{100 * accuracy:6.2f}%'
-        console.print(f'  {head} {score}', markup=False)
+        console.print(f'  {head} {score}')
     confusion = scores['confusion']
     columns = [*names, *['none'] * (len(confusion[0]) - len(names))]
     if len(columns) > LARGEST_CONFUSION:
@@ -224,6 +225,6 @@ def show_scores(console: Console, scores: dict[str, Any], class_names: tuple[str
     width = max(len(str(max(map(max, confusion)))), *map(cell_len, columns)) + 2
     titles = ''.join(' ' * (width - cell_len(name)) + name for name in columns)
     console.print('true class (rows), predicted class (columns), images:')
-    console.print(' ' * (longest + 2) + titles, markup=False)
+    console.print(' ' * (longest + 2) + titles)
     for head, row in zip(heads, confusion, strict=True):
-        console.print(f'  {head}' + ''.join(f'{count:>{width}}' for count in row), markup=False)
+        console.print(f'  {head}' + ''.join(f'{count:>{width}}' for count in row))

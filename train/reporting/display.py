@@ -1,4 +1,4 @@
-"""What a terminal shows while a run trains: a few lines below all others, drawn anew four times a second."""
+"""What a terminal shows while a run trains: a few lines below all others, redrawn four times a second."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ class Display:
     Attributes:
         done: steps made, of `total`.
         left: seconds that the rest will take; None while that is not known.
-        parts: texts such as 'loss 0.1234', one beside the other as far as the window is wide.
+        parts: texts such as 'loss 0.1234', side by side as far as the window is wide.
         best: the best epoch so far, in words.
     """
 
@@ -36,7 +36,7 @@ class Display:
         self.live.stop()
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
-        """What is being done beside training, and how far it is; '' for nothing."""
+        """What is being done apart from training, and how far it is; '' for nothing."""
         if not done or not name:
             self.since = time.monotonic()
         self._stage = f'{name} {done:,}/{total:,}' if total else name

@@ -36,8 +36,8 @@ def per_predicted_class(
 
 
 def samples(labels: Labels, *, each: int = 2, most: int = 20) -> list[int]:
-    """The first `each` images of every class, class by class; of `most` images at most, at least one a class
-    as long as that lasts."""
+    """The first `each` images of every class, class by class; of `most` images at most, at least one per
+    class as long as that lasts."""
     each = max(1, min(each, most // max(len(np.unique(labels)), 1)))
     of_class = [np.flatnonzero(labels == number)[:each] for number in np.unique(labels)]
     return np.concatenate(of_class)[:most].tolist()

@@ -72,11 +72,28 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def figure(width: float = 4.8, height: float = 3.2, **grid: Any) -> tuple[Any, Any]:
-    """A matplotlib figure of so many inches and its axes; `grid` is that of `Figure.subplots`."""
+    """A matplotlib figure of this size in inches, and its axes; `grid` is that of `Figure.subplots`."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(width, height), layout='constrained')
     return drawn, drawn.subplots(**grid)
+
+
+def show_image(axes: Any, image: Any, **style: Any) -> None:
+    """An image [height, width, 1 or 3] uint8 in coordinates of its pixels, without axes."""
+    height, width = image.shape[:2]
+    axes.imshow(
+        image[..., 0] if image.shape[-1] == 1 else image,
+        cmap='gray',
+        vmin=0,
+        vmax=255,
+        extent=(0, width, height, 0),
+        interpolation='nearest',
+        **style,
+    )
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 @styled

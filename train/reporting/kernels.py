@@ -16,7 +16,7 @@ MOST = 64
 def first_layer(
     model: nnx.Module, channels: int
 ) -> Float[np.ndarray, 'height width channels kernels'] | None:
-    """The kernels of the convolution that reads images of so many channels; None where the model has none."""
+    """The kernels of the convolution that reads images of these channels; None where there is none."""
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv):
             kernel = np.asarray(module.kernel[...], np.float32)

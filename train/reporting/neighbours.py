@@ -12,10 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from flaxnets.layers.nearest import NearestLayer
 from train.reporting import watch
-from train.reporting.figures import LIGHT, figure, styled
-from train.reporting.tokens import queries
-
-COLOURS = ('orange', 'blue', 'green')
+from train.reporting.figures import LIGHT, figure, show_image, styled
+from train.reporting.tokens import COLOURS, queries
 
 
 def chosen(
@@ -63,16 +61,7 @@ def one(axes: Any, image: np.ndarray, neighbours: Int[np.ndarray, 'tokens neighb
 
     height, width = image.shape[:2]
     down, across = height / grid[0], width / grid[1]
-    pixels = image[..., 0] if image.shape[-1] == 1 else image
-    axes.imshow(
-        pixels,
-        cmap='gray',
-        vmin=0,
-        vmax=255,
-        extent=(0, width, height, 0),
-        interpolation='nearest',
-        alpha=0.75,
-    )
+    show_image(axes, image, alpha=0.75)
     for colour, query in zip(COLOURS, queries(grid), strict=True):
         corners = [(token % grid[1] * across, token // grid[1] * down) for token in neighbours[query]]
         boxes = [Rectangle(corner, across, down) for corner in corners]
@@ -83,9 +72,7 @@ def one(axes: Any, image: np.ndarray, neighbours: Int[np.ndarray, 'tokens neighb
         axes.add_patch(Rectangle(own, across, down, color=LIGHT[colour], linewidth=0, zorder=4))
         lines = [[centre(own, across, down), centre(corner, across, down)] for corner in corners]
         axes.add_collection(LineCollection(lines, colors=LIGHT[colour], linewidths=0.7, alpha=0.8, zorder=2))
-    axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    axes.set(xlim=(0, width), ylim=(height, 0))
 
 
 def centre(corner: tuple[float, float], across: float, down: float) -> tuple[float, float]:

@@ -37,7 +37,7 @@ class Picture:
 
 @dataclasses.dataclass
 class Section:
-    """A heading and what stands under it, HTML."""
+    """A heading and the HTML under it."""
 
     title: str
     parts: list[str] = dataclasses.field(default_factory=list)

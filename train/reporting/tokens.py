@@ -2,12 +2,14 @@
 
 import math
 
-# Shares of height and width: the centre, and a place up left and down right of it.
+# Shares of height and width: the centre, one place above it on the left, one below it on the right.
 PLACES = ((0.5, 0.5), (0.25, 0.3), (0.72, 0.75))
+# Their colours.
+COLOURS = ('orange', 'blue', 'green')
 
 
 def grid_of(tokens: int, shape: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns of so many tokens that cover an image of `shape`; None where they are no such grid."""
+    """Rows and columns of this many tokens that cover an image of `shape`; None where there is none."""
     height, width = shape
     rows = round(math.sqrt(tokens * height / width))
     if rows < 1 or tokens % rows:

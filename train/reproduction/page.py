@@ -65,7 +65,7 @@ def framework(records: list[Record]) -> str:
 
 
 def readme(text: str, records: list[Record]) -> str:
-    """The README with the results between its marks made anew.
+    """The README with new results between its marks.
 
     Raises:
         UserError: it has no marks.
@@ -130,7 +130,7 @@ def _table(found: list[Row]) -> str:
 
 
 def _notes(found: list[Row]) -> list[str]:
-    """What stands below a suite's table: classes, choices, explanations, where the figures come from."""
+    """What comes below a suite's table: classes, choices, explanations, where the figures come from."""
     parts = []
     if any('class_accuracy' in row.published and row.records for row in found):
         parts += ['Accuracy per class:', _classes(found)]

@@ -89,7 +89,7 @@ def create(workdir: pathlib.Path, experiment: Experiment, note: str = '', **fact
 
 
 def write(record: Record, folder: pathlib.Path) -> pathlib.Path:
-    """Writes a record where `read` finds it, one line a fact."""
+    """Writes a record where `read` finds it, one line per fact."""
     file = path(folder, record['experiment'], record['seed'])
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [f' {json.dumps(key)}: {json.dumps(value)}' for key, value in record.items()]

@@ -107,7 +107,7 @@ def score(record: Record, key: str) -> float | None:
 
 
 def table_csv(found: list[Row]) -> str:
-    """Everything in the rows, one line an experiment, as CSV."""
+    """Everything in the rows, one line per experiment, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     heads = ['experiment', 'choice', 'runs', 'parameters', 'parameters_with_dead', 'parameters_published']

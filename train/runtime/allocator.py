@@ -1,6 +1,6 @@
 """Makes glibc's malloc keep the memory that a step frees.
 
-XLA on CPU allocates the temporary arrays of every call anew. glibc takes blocks above 32 MiB from the system
+XLA on CPU allocates its temporary arrays again at every call. glibc takes blocks above 32 MiB from the system
 and returns them, and so blocks above 64 MiB of threads other than the main one; the system fills each page
 with zeros when it is used again, half a millisecond for a MiB. A training step of the ViT took 2.2 times as
 long, one of `branching_attn` 1.2 times (docs/speed.md). In exchange the process keeps its largest size, a few

@@ -28,7 +28,7 @@ def keep(folder: pathlib.Path) -> None:
             file.write(b'0')
     except OSError as error:
         warnings.warn(
-            f'compiled programs cannot be kept in {chosen} ({error.strerror}): each start compiles anew',
+            f'compiled programs cannot be kept in {chosen} ({error.strerror}): each start compiles again',
             RuntimeWarning,
             stacklevel=2,
         )

@@ -82,7 +82,7 @@ def out_of_memory(error: BaseException, config: Any) -> str:
             wanted = re.search(r'allocat(?:e|ing) ([\d.]+ ?[KMGT]?i?B|\d+ bytes)', text)
             size = config.data.batch_size
             smaller, many = largest_half(size), config.optimizer.accumulate
-            # With so many batches an update, the update sees as many images as before.
+            # With this many batches per update, an update sees as many images as before.
             many = -(-size * many // smaller)
             advice = (
                 f'--config.data.batch_size={smaller} (--config.optimizer.accumulate={many} keeps the update)'

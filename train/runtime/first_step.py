@@ -1,4 +1,4 @@
-"""How long a run's first step takes where it must be compiled, remembered beside the compiled programs."""
+"""How long a run's first step takes where it must be compiled, stored with the compiled programs."""
 
 import contextlib
 import json

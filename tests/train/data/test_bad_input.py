@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny_sets
-from tiny_sets import CIFAR10, config
+from tiny_sets import CIFAR10, Call, config
 
 from flaxnets.errors import UserError
 from train import data
@@ -24,23 +24,13 @@ def refused(match, tmp_path, **chosen):
     assert not cache.exists() or [p for p in cache.iterdir() if p.is_dir()] == []
 
 
-class Runs:
-    """Pickles as a call."""
-
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
-
-
 HOSTILE = {
-    'system': lambda path: Runs(__import__('os').system, f'touch {path}'),
-    'eval': lambda path: Runs(eval, f'open({str(path)!r}, "w")'),
-    'path': lambda path: Runs(pathlib.PurePosixPath, '/'),
-    'numpy.save': lambda path: Runs(np.save, str(path), 1),
-    'getattr': lambda path: Runs(getattr, 'text', 'upper'),
-    'other codec': lambda path: Runs(__import__('codecs').encode, 'x', 'rot13'),
+    'system': lambda path: Call(__import__('os').system, f'touch {path}'),
+    'eval': lambda path: Call(eval, f'open({str(path)!r}, "w")'),
+    'path': lambda path: Call(pathlib.PurePosixPath, '/'),
+    'numpy.save': lambda path: Call(np.save, str(path), 1),
+    'getattr': lambda path: Call(getattr, 'text', 'upper'),
+    'other codec': lambda path: Call(__import__('codecs').encode, 'x', 'rot13'),
 }
 
 

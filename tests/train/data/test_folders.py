@@ -217,7 +217,7 @@ def test_labels_from_a_table(text, table):
     assert images.class_names == ('cat', 'dog')
     assert images.labels.tolist() == [0, 1, 0, 1]
     assert images.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
-    assert 'labels.csv (1 images beside it are not in it)' in images.origin
+    assert 'labels.csv (1 images next to it are not in it)' in images.origin
 
 
 def test_a_table_with_splits_and_numbers(table):

@@ -66,7 +66,7 @@ def test_from_the_command_line(tmp_path):
 
 
 def test_splits_without_training_images(tmp_path):
-    """The training images are loaded where they are not at hand."""
+    """The training images are loaded where they are not given."""
     checked = options.validate(auto(tmp_path))
     numbers = resolved(checked, {}).data
     assert (numbers.mean, numbers.std) == mean_and_deviation(data.load(checked.data, 'train'))

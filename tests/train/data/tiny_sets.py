@@ -168,3 +168,13 @@ def rename_set(folder, name):
     """Make a TFDS directory say that it is another set."""
     file = folder / 'dataset_info.json'
     file.write_text(json.dumps(json.loads(file.read_text()) | {'name': name}))
+
+
+class Call:
+    """Pickled, a call of any function that the reader can import."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call

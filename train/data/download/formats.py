@@ -18,7 +18,7 @@ def format_of(folder: pathlib.Path) -> str:
 
 
 def rewrite(folder: pathlib.Path, to: pathlib.Path, format: str) -> pathlib.Path:
-    """Write the TFDS directory `folder` anew as `to`, its records unchanged, in `format`; returns `to`."""
+    """Write the TFDS directory `folder` in `format` as `to`, its records unchanged; returns `to`."""
     if to.exists():
         raise UserError(f'{to} exists; choose another --data_dir, or delete it first')
     before = format_of(folder)

@@ -1,4 +1,4 @@
-"""Images with their classes in a table: `labels.csv` with the columns file and label, beside the images."""
+"""Images with their classes in a table: `labels.csv` with the columns file and label, next to the images."""
 
 import csv
 import functools
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 class LabelledFiles:
-    """`labels.csv`: a line `file,label` for each image, and perhaps its `split`; files beside the table.
+    """`labels.csv`: a line `file,label` for each image, and perhaps its `split`; paths relative to the table.
 
     The first line names the columns, in any order; others are not read. Without a column `split` all images
     are for training. Classes are the labels of the training images, in the order of their names, or of their
@@ -52,11 +52,11 @@ class LabelledFiles:
         return files_version([self.table, *(row.file for row in self._rows)])
 
     def where(self, split: str) -> str:
-        """The table, and how many images beside it are not in it."""
+        """The table, and how many images next to it are not in it."""
         listed = {os.path.realpath(row.file) for row in self._rows}
         there = [path for path in visible_files(self.folder) if is_image(path)]
         others = sum(os.path.realpath(path) not in listed for path in there)
-        return printable(f'{self.table}' + (f' ({others} images beside it are not in it)' if others else ''))
+        return printable(f'{self.table}' + (f' ({others} images next to it are not in it)' if others else ''))
 
     def read(self, split: str) -> Records:
         """The records of a split."""
