@@ -42,11 +42,12 @@ def draw(
     names: Sequence[str],
 ) -> None:
     """A sheet of the first `SHEET` images as the model gets them, with the class predicted."""
+    from train.reporting.examples import percent
     from train.reporting.figures import png
     from train.reporting.sheets import Tile, as_figure
 
     tiles = [
-        Tile(image, [_short(title), f'{names[row.argmax()]} {100 * row.max():.1f}%'])
+        Tile(image, [_short(title), f'{names[row.argmax()]} {percent(row.max())}'])
         for title, image, row in zip(titles[:SHEET], pixels, probabilities, strict=False)
     ]
     png(as_figure(tiles), file)
@@ -75,6 +76,7 @@ def main(argv: Sequence[str]) -> None:
 
     from train.classifier import load
     from train.data.sources.records import printable
+    from train.reporting.examples import percent
 
     with shown() as progress:
         progress(f'reading {args.workdir}')
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
     files = [printable(str(path)) for path in paths]
     for file, row in zip(files, probabilities, strict=True):
         best = np.argsort(-row, kind='stable')[: max(args.top, 1)]
-        print(f'{file}  ' + '  '.join(f'{names[i]} {100 * row[i]:.1f}%' for i in best))
+        print(f'{file}  ' + '  '.join(f'{names[i]} {percent(row[i])}' for i in best))
     if args.csv:
         from train.reporting import predictions
 

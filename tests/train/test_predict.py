@@ -69,7 +69,7 @@ def test_files_and_folders(run, test_images, tmp_path, capsys):
         assert row['prediction'] == test_images.class_names[one.argmax()]
         assert [float(row[name]) for name in test_images.class_names] == pytest.approx(one, abs=1e-6)
     lines = capsys.readouterr().out.splitlines()
-    assert f'{rows[0]["file"]}  {rows[0]["prediction"]} {100 * expected[0].max():.1f}%' in lines[0]
+    assert f'{rows[0]["file"]}  {rows[0]["prediction"]} ({100 * expected[0].max():.1f}%)' in lines[0]
     with Image.open(picture) as drawn:
         assert drawn.size[0] > 200
 

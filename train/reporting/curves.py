@@ -56,10 +56,11 @@ def by_epoch(rows: Rows, key: str, label: str, unit: str = '', *, colour: str = 
     """One key of the rows by epoch, from 0 up; `label` is the axis', unit included."""
     drawn, axes = figure(height=2.6)
     points = [(row['epoch'], row[key]) for row in rows if key in row]
-    last = f'{plain(points[-1][1])} {unit}'.strip()
+    tiny = max(value for _, value in points) < 0.001
+    last = f'{plain(points[-1][1], tiny=tiny)} {unit}'.strip()
     line(axes, points, f'{last} in the last epoch', color=LIGHT[colour])
     axes.set(xlabel='epoch', ylabel=label)
-    axes.yaxis.set_major_formatter(lambda value, _: plain(value))
+    axes.yaxis.set_major_formatter(lambda value, _: plain(value, tiny=tiny))
     axes.set_ylim(bottom=0)
     finish(drawn, axes, rows)
     return drawn
@@ -93,8 +94,11 @@ def overlay(groups: Mapping[str, Sequence[Rows]], key: str, label: str) -> Any:
     return drawn
 
 
-def plain(value: float) -> str:
-    """A number with about four digits and without an exponent where it is large."""
+def plain(value: float, *, tiny: bool = False) -> str:
+    """A number with about four digits: 12,346 or 0.6033; of `tiny` ones with an exponent, 1e-4."""
+    if tiny and value:
+        digits, _, exponent = f'{value:.3e}'.partition('e')
+        return f'{float(digits):g}e{int(exponent)}'
     return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.4g}'
 
 

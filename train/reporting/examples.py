@@ -53,8 +53,13 @@ def answered(
     """Image number `index` with its predicted and its true label and the probabilities of both."""
     predicted = int(probabilities.argmax())
     name = class_names[predicted] if predicted < len(class_names) else f'output {predicted}'
-    answer, truth = (f'{100 * probabilities[number]:.1f}%' for number in (predicted, label))
+    answer, truth = (percent(probabilities[number]) for number in (predicted, label))
     if predicted == label:
         return Tile(image, (f'{name} {answer}', 'correct'), 'correct', f'image {index}')
     lines = (f'{name} {answer}', f'true: {class_names[label]} {truth}')
     return Tile(image, lines, 'wrong', f'image {index}')
+
+
+def percent(probability: float) -> str:
+    """A probability behind a class, whose name may be a number too."""
+    return f'({100 * probability:.1f}%)'

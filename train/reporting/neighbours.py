@@ -4,6 +4,7 @@ They are the results of `NearestLayer.choose`, before and after training. A toke
 unshuffles.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,19 +38,22 @@ def draw(
     before: Int[np.ndarray, 'batch tokens neighbours'] | None,
     after: Int[np.ndarray, 'batch tokens neighbours'],
     grid: tuple[int, int],
+    names: Sequence[str],
 ) -> Any:
-    """A row for each image: its neighbours with initial values, where given, and after training, for three
-    tokens."""
+    """A row for each image, named by its class: its neighbours with initial values, where given, and after
+    training, for three tokens."""
     columns = {'before training': before} if before is not None else {}
     columns['after training'] = after
     count = len(columns)
     drawn, axes = figure(
-        width=2.4 * count, height=2.45 * len(images), nrows=len(images), ncols=count, squeeze=False
+        width=0.25 + 2.4 * count, height=2.45 * len(images), nrows=len(images), ncols=count, squeeze=False
     )
     for column, (title, choices) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(title)
         for place, image, neighbours in zip(column, images, choices, strict=True):
             one(place, image, neighbours, grid)
+    for place, name in zip(axes[:, 0], names, strict=True):
+        place.set_ylabel(name)
     return drawn
 
 

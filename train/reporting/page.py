@@ -50,7 +50,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """Its address on the page."""
-        return self.title.lower().replace(' ', '-')
+        return 'section-' + self.title.lower().replace(' ', '-')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,8 @@ def mistakes(run: Results) -> Iterator[Picture]:
     if indices:
         tiles = [answered(run, index) for index in indices]
         caption = (
-            'The wrong predictions with the highest probabilities; below each the true class and its own.'
+            'The wrong predictions with the highest probabilities; below each one the true class with its '
+            'probability.'
         )
         yield sheet('mistakes', 'Most confident mistakes', caption, tiles)
 
@@ -80,8 +81,10 @@ def predicted_classes(run: Results) -> Iterator[Picture]:
     drawn = sheets.as_figure([tile for row in rows for tile in row], 4)
     caption = (
         'For each predicted class, the first two images misclassified as it (dashed orange) and the first '
-        'two that are of it (blue), with its probability; below a mistake, the true class and its own.'
+        'two that are of it (blue), with its probability; below a mistake, the true class with its own.'
     )
+    if never := [name for name, pair in zip(run.class_names, found.values(), strict=False) if not any(pair)]:
+        caption += f' Never predicted: {", ".join(never)}.'
     yield Picture(
         'predicted_classes',
         'Two wrong and two correct predictions per class',
@@ -134,7 +137,8 @@ def neighbour_choices(run: Results) -> Iterator[Picture]:
             f'The {last.shape[2]} tokens that layer {number} gathers for each of three tokens (filled). '
             f'Share of all neighbours that lie within the 3 × 3 around their token: {near}'
         )
-        drawn = neighbours.draw(pixels, first, last, grid)
+        names = [run.class_names[label] for label in run.images.labels[run.shown]]
+        drawn = neighbours.draw(pixels, first, last, grid, names)
         yield Picture(f'neighbours_{number}', f'Neighbours, layer {number}', caption, drawn)
 
 

@@ -45,6 +45,27 @@ def test_every_chart_names_its_axes():
             assert axes.get_ylabel()
 
 
+def test_numbers_of_every_size_are_short():
+    assert [curves.plain(value) for value in (0, 12345.6, 273.14, 0.60333)] == [
+        '0',
+        '12,346',
+        '273.1',
+        '0.6033',
+    ]
+    assert [curves.plain(value, tiny=True) for value in (0, 1e-4, 8e-5, 1.2346e-4)] == [
+        '0',
+        '1e-4',
+        '8e-5',
+        '1.235e-4',
+    ]
+
+
+def test_the_ticks_of_small_rates_are_of_one_kind():
+    for rate, expected in ((1e-4, {'1e-4', '8e-5', '0'}), (1e-3, {'0.001', '0.0008', '0'})):
+        rows = [{'epoch': epoch, 'learning_rate': rate} for epoch in (1, 2)]
+        assert expected <= set(texts(figures.svg(curves.by_epoch(rows, 'learning_rate', 'learning rate'))))
+
+
 def test_a_published_curve_or_level_stands_beside_ours():
     curve = {'curve': {'test_accuracy': [[1, 40.0], [2, 63.61]]}}
     assert 'test, published 63.61%' in texts(
@@ -83,7 +104,7 @@ def test_examples_are_chosen_as_they_say():
     }
     assert examples.samples(labels, each=1) == [0, 2, 4]
     tile = examples.answered(1, np.zeros((2, 2, 3), np.uint8), 0, probabilities[1], CLASSES)
-    assert tile.lines == ('frog 80.0%', 'true: cat & dog 20.0%')
+    assert tile.lines == ('frog (80.0%)', 'true: cat & dog (20.0%)')
     assert tile.kind == 'wrong'
 
 
@@ -165,6 +186,8 @@ def test_a_report_has_its_models_pictures(tmp_path, name, model_options, expecte
     assert 'cat &amp; dog' in html
     assert 'cat & dog' not in html
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)  # nothing from outside
+    ids = re.findall(r'<(?:section|figure)[^>]* id="([^"]*)"', html)
+    assert len(set(ids)) == len(ids) > len(there)
 
 
 def test_neighbours_where_the_initial_values_are_not_known(tmp_path):
