@@ -168,7 +168,8 @@ def test_the_columns_of_a_confusion_matrix_stand_below_each_other(encoding):
     scores = {'loss': 1.0, 'accuracy': 20.0, 'macro_f1': 20.0, 'class_accuracy': [None, 1.0, 0.5, 0.5, 0.5]}
     scores['confusion'] = [[1000 * i + j for j in range(5)] for i in range(5)]
     buffer = io.BytesIO()
-    out = Console(file=io.TextIOWrapper(buffer, encoding), width=200, highlight=False)
+    out = console.terminal()
+    out.file = io.TextIOWrapper(buffer, encoding)
     console.show_scores(out, scores, names, 'test')
     out.file.flush()
     lines = buffer.getvalue().decode(encoding).splitlines()
