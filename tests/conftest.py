@@ -3,16 +3,10 @@
 import os
 import pathlib
 
+import xla_flags
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# Half of the suite's time is LLVM optimising networks that run for milliseconds, so it optimises less.
-# (At level 0 XLA computes NaN gradients of small convolutions.)
-os.environ['XLA_FLAGS'] = ' '.join(
-    [
-        os.environ.get('XLA_FLAGS', ''),
-        '--xla_force_host_platform_device_count=8',
-        '--xla_backend_optimization_level=1',
-    ]
-)
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {xla_flags.devices(8)}'
 
 # What one test compiles, another need not: the suite builds the same small models over and over.
 CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'xla'

@@ -27,6 +27,7 @@ def test_beats_chance(name, tmp_path, monkeypatch):
     config.epochs, least = LEARNS[name]
     config.parallel = 'single'
     config.log.tensorboard = False
+    config.log.report = False
     config.data.cache_dir = str(tmp_path / 'cache')
     summary = train.run(config, tmp_path / 'run')
     assert summary['best_test_accuracy'] > least

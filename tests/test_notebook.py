@@ -2,13 +2,14 @@
 
 import nbformat
 import runs
+import xla_flags
 from nbclient import NotebookClient
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(runs.ROOT))
     monkeypatch.setenv('FLAXNETS_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setenv('XLA_FLAGS', '')
+    monkeypatch.setenv('XLA_FLAGS', xla_flags.QUICKLY)
     for folder in ('JUPYTER_RUNTIME_DIR', 'IPYTHONDIR'):
         monkeypatch.setenv(folder, str(tmp_path / folder))
     path = runs.ROOT / 'examples' / 'branching_attention.ipynb'

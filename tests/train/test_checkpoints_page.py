@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import runs
+import xla_flags
 
 import train
 from train.checkpointing.checkpoints import Checkpoints
@@ -22,7 +23,7 @@ def test_a_checkpoint_of_several_devices_is_read_on_one(tmp_path):
     done = subprocess.run(
         [sys.executable, '-c', f"{program}\n{LAST}\nnp.savez('values.npz', **state['params'])"],
         cwd=tmp_path,
-        env=os.environ | {'XLA_FLAGS': ''},
+        env=os.environ | {'XLA_FLAGS': xla_flags.QUICKLY},
         capture_output=True,
         text=True,
         check=False,

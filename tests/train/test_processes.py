@@ -12,6 +12,7 @@ import time
 import jax
 import pytest
 import runs
+import xla_flags
 
 import train
 from flaxnets.errors import UserError
@@ -32,9 +33,10 @@ def environment(tmp_path):
         name: value for name, value in os.environ.items() if not name.startswith(('SLURM', 'OMPI', 'JAX'))
     }
     return ours | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1',
+        'XLA_FLAGS': xla_flags.devices(2),
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
         'PYTHONPATH': str(runs.ROOT),
     }
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 import runs
+import xla_flags
 
 import train
 from train.checkpointing.checkpoints import Checkpoints, committed
@@ -33,7 +34,7 @@ def environment(tmp_path_factory):
     """For processes that see one CPU device and share compiled programs."""
     folder = tmp_path_factory.mktemp('shared')
     return os.environ | {
-        'XLA_FLAGS': '',
+        'XLA_FLAGS': xla_flags.QUICKLY,
         'JAX_PLATFORMS': 'cpu',
         'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
