@@ -1,6 +1,7 @@
 """`python -m train.benchmark`: every number is there, from a small set; the picture shows what it says."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -170,6 +171,9 @@ def test_training_is_measured_beside_pytorch(tmp_path, capsys):
     assert text.startswith('before\n<!-- benchmark cpu -->\nMeasured on ')
     assert text.endswith('<!-- /benchmark cpu -->\nafter\n')
     assert '| convnn:model=cnn,digits |' in text
+    page.write_text('<!-- benchmark cpu short -->\n<!-- /benchmark cpu short -->\n')
+    assert cli.guarded(benchmark.main, ['benchmark', '--from', str(file), '--into', str(page)]) == 0
+    assert re.search(r'\| plain convolutions \| cnn,digits [\d.]+ \([\d.]+\) \|\n', page.read_text())
 
 
 @pytest.mark.parametrize(

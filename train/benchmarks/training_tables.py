@@ -68,8 +68,7 @@ def comparison(rows: Sequence[dict[str, Any]], results: dict[str, Any]) -> Cells
 
 def verdict(row: dict[str, Any], platform: str) -> str:
     """The goal, and whether the medians reach it."""
-    found = next((goal for name, goal in GOALS.items() if row['model'].startswith(name)), OTHERWISE)
-    goals = [found] if platform == 'cpu' else list(GPU_GOALS.items())
+    goals = [goal_of(row)] if platform == 'cpu' else list(GPU_GOALS.items())
     said = []
     for way, least in goals:
         if way in row['train_ratio']:
@@ -77,6 +76,31 @@ def verdict(row: dict[str, Any], platform: str) -> str:
             met = 'met' if reached >= least else f'missed by {100 * (1 - reached / least):.0f}%'
             said.append(f'{least:g} of {way}: {met}')
     return '; '.join(said)
+
+
+def goal_of(row: dict[str, Any]) -> tuple[str, float]:
+    """What a config is compared with on a CPU, and the least ratio that is wanted."""
+    return next((goal for name, goal in GOALS.items() if row['model'].startswith(name)), OTHERWISE)
+
+
+def short(results: dict[str, Any]) -> str:
+    """All configs in a few lines, for the README: a a training step's ratio (an evaluated batch's)."""
+    kinds = {
+        (PUBLISHED, 2.5): 'ConvNN and branching; PyTorch as published',
+        (EAGER, 1.2): 'attention, ViT, MLP',
+        OTHERWISE: 'plain convolutions',
+    }
+    cells = [['speed on a CPU', "PyTorch's time / ours: a training step (an evaluated batch)"]]
+    for goal, kind in kinds.items():
+        said = []
+        for row in results['training']:
+            if goal_of(row) == goal and goal[0] in row['train_ratio']:
+                step, evaluated = row['train_ratio'][goal[0]], row['evaluate_ratio'][EAGER]
+                name = row['config'].removeprefix('convnn:model=')
+                said.append(f'{name} {step["median"]:.1f} ({evaluated["median"]:.1f})')
+        cells.append([kind, ', '.join(said)])
+    where = f'Medians on {machine(results)}. Goals, times and reasons: [docs/speed.md](docs/speed.md).'
+    return f'{table(cells)}\n\n{where}'
 
 
 def milliseconds(values: dict[str, float]) -> str:
@@ -145,12 +169,16 @@ def table(cells: Cells) -> str:
 
 
 def into(text: str, results: dict[str, Any]) -> str:
-    """The page `text` with new tables between its marks, `<!-- benchmark cpu -->` and its end.
+    """The page `text` with the tables between its marks, `<!-- benchmark cpu -->` and its end; likewise
+    what `short` makes between `<!-- benchmark cpu short -->`, if it has these marks only.
 
     Raises:
         UserError: the page has no such marks.
     """
-    return between(text, f'benchmark {results["platform"]}', markdown(results))
+    name = f'benchmark {results["platform"]}'
+    if f'<!-- {name} short -->' in text:
+        return between(text, f'{name} short', short(results))
+    return between(text, name, markdown(results))
 
 
 def between(text: str, name: str, made: str) -> str:
