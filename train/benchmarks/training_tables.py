@@ -86,11 +86,14 @@ def goal_of(row: dict[str, Any]) -> tuple[str, float]:
 def short(results: dict[str, Any]) -> str:
     """All configs in a few lines, for the README: a a training step's ratio (an evaluated batch's)."""
     kinds = {
-        (PUBLISHED, 2.5): 'ConvNN and branching; PyTorch as published',
+        (PUBLISHED, 2.5): 'ConvNN, branching (PyTorch as published)',
         (EAGER, 1.2): 'attention, ViT, MLP',
         OTHERWISE: 'plain convolutions',
     }
-    cells = [['speed on a CPU', "PyTorch's time / ours: a training step (an evaluated batch)"]]
+    of, versions = results['hardware'], results['hardware']['versions']
+    where = f'{of["cores"]} core{"s" * (of["cores"] > 1)} of {of["processor"]}, jax {versions["jax"]}'
+    where += f', PyTorch {results["torch"]}: [docs/speed.md](docs/speed.md)' if results.get('torch') else ''
+    cells = [[f'speed on {where}', "PyTorch's time / ours: a training step (an evaluated batch)"]]
     for goal, kind in kinds.items():
         said = []
         for row in results['training']:
@@ -99,8 +102,7 @@ def short(results: dict[str, Any]) -> str:
                 name = row['config'].removeprefix('convnn:model=')
                 said.append(f'{name} {step["median"]:.1f} ({evaluated["median"]:.1f})')
         cells.append([kind, ', '.join(said)])
-    where = f'Medians on {machine(results)}. Goals, times and reasons: [docs/speed.md](docs/speed.md).'
-    return f'{table(cells)}\n\n{where}'
+    return table(cells)
 
 
 def milliseconds(values: dict[str, float]) -> str:
@@ -169,8 +171,8 @@ def table(cells: Cells) -> str:
 
 
 def into(text: str, results: dict[str, Any]) -> str:
-    """The page `text` with the tables between its marks, `<!-- benchmark cpu -->` and its end; likewise
-    what `short` makes between `<!-- benchmark cpu short -->`, if it has these marks only.
+    """The page `text` with new tables between its marks, `<!-- benchmark cpu -->` and its end, or with what
+    `short` makes between `<!-- benchmark cpu short -->`.
 
     Raises:
         UserError: the page has no such marks.
