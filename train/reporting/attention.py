@@ -24,7 +24,7 @@ KINDS = (SlicedAttention, TokenAttention)
 
 def weights(model: nnx.Module, images: Float[Array, 'batch height width channels']) -> list[Weights]:
     """The attention weights of every layer, in order; empty where the model has no attention."""
-    found = [heads for kind in KINDS for heads, _ in watch.calls(model, images, kind, 'attend')]
+    found = [heads for kind in KINDS for _, heads, _ in watch.calls(model, images, kind, 'attend')]
     return [np.asarray(attend.weights(q, k)) for q, k, _ in found]
 
 

@@ -16,7 +16,7 @@ def weights(
     model: nnx.Module, images: Float[Array, 'batch height width channels']
 ) -> Float[np.ndarray, 'blocks batch experts'] | None:
     """The gate's weights of every block for every image; None if the model has no experts."""
-    found = [np.asarray(result, np.float32) for _, result in watch.calls(model, images, Gate, '__call__')]
+    found = [np.asarray(result, np.float32) for _, _, result in watch.calls(model, images, Gate, '__call__')]
     return np.stack(found) if found else None
 
 

@@ -7,12 +7,21 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from train.reporting import attention, classes, curves, examples, experts, kernels, neighbours, sheets
+from train.reporting import (
+    attention,
+    choices,
+    classes,
+    curves,
+    examples,
+    experts,
+    kernels,
+    neighbours,
+    sheets,
+)
 from train.reporting.page import Picture
 from train.reporting.published import published
 from train.reporting.results import Results
 from train.reporting.sheets import Tile
-from train.reporting.tokens import grid_of
 
 # Images whose gates are averaged.
 GATED = 512
@@ -120,25 +129,25 @@ def first_kernels(run: Results) -> Iterator[Picture]:
 
 
 def neighbour_choices(run: Results) -> Iterator[Picture]:
-    """For each ConvNN layer, the neighbours of a few tokens."""
+    """For each layer that has neighbours, those of a few tokens."""
     images, pixels = run.inputs(run.shown), run.pixels(run.shown)
-    after = neighbours.chosen(run.model, images)
-    before = [None] * len(after) if run.initial is None else neighbours.chosen(run.initial, images)
+    after = choices.chosen(run.model, images)
+    before = [None] * len(after) if run.initial is None else choices.chosen(run.initial, images)
     for number, (first, last) in enumerate(zip(before, after, strict=True), 1):
-        grid = grid_of(last.shape[1], pixels.shape[1:3]) or (1, last.shape[1])
-        near = f'{100 * neighbours.nearby(last, grid):.1f}% after.'
+        near, columns = f'{100 * last.nearby():.1f}% after.', {'after training': last}
         if first is None:
             near += ' The values that the run started from are not known any more.'
         else:
-            near = f'{100 * neighbours.nearby(first, grid):.1f}% before training, {near}'
-            if np.array_equal(first, last):
+            near = f'{100 * first.nearby():.1f}% before training, {near}'
+            columns = {'before training': first} | columns
+            if np.array_equal(first.numbers, last.numbers):
                 near += ' What decides this choice is not trained.'
         caption = (
-            f'The {last.shape[2]} tokens that layer {number} gathers for each of three tokens (filled). '
-            f'Share of all neighbours that lie within the 3 × 3 around their token: {near}'
+            f'The {last.numbers.shape[2]} tokens that layer {number} gathers for each of three tokens '
+            f'(filled). Share of all neighbours that lie within the 3 × 3 around their token: {near}'
         )
         names = [run.class_names[label] for label in run.images.labels[run.shown]]
-        drawn = neighbours.draw(pixels, first, last, grid, names)
+        drawn = neighbours.draw(pixels, columns, names)
         yield Picture(f'neighbours_{number}', f'Neighbours, layer {number}', caption, drawn)
 
 

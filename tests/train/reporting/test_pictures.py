@@ -7,7 +7,9 @@ import pytest
 from made import CLASSES, history, make
 from sklearn import metrics
 
-from train.reporting import classes, curves, examples, figures, neighbours, pictures, report, sheets, watch
+from flaxnets.layers.framework.convnn_attention import ConvNNAttention
+from flaxnets.layers.framework.knn_attention import KNNAttention
+from train.reporting import choices, classes, curves, examples, figures, pictures, report, sheets, watch
 from train.reporting.page import Cell, number, table, word
 from train.reporting.published import published
 from train.reporting.tokens import grid_of
@@ -135,9 +137,9 @@ def test_neighbours_are_those_that_the_layer_gathers(tmp_path, name):
     pool = {} if name.endswith('all') else {'num_candidates': 9}
     run = make(tmp_path, name, width=4, num_layers=2, num_neighbors=4, **pool)
     images = run.inputs(run.shown)
-    chosen = neighbours.chosen(run.model, images)
-    assert [choice.shape for choice in chosen] == [(3, 16, 4)] * 2
-    first = chosen[0]
+    chosen = choices.chosen(run.model, images)
+    assert [(choice.numbers.shape, choice.grid) for choice in chosen] == [((3, 16, 4), (4, 4))] * 2
+    first = chosen[0].numbers
     tokens = np.asarray(images).reshape(3, 4, 2, 4, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(3, 16, 12)
     if name in ('convnn_all', 'convnn_spatial'):  # their similarities need nothing but the pixels
         unit = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
@@ -150,6 +152,64 @@ def test_neighbours_are_those_that_the_layer_gathers(tmp_path, name):
             gathered = np.take_along_axis(similarity, first, -1)
             np.testing.assert_allclose(gathered, -np.sort(-similarity, -1)[..., :4], atol=1e-6)
     assert (first[..., 0] == np.arange(16)).all()
+
+
+VGG = {'shape': (32, 32, 3), 'convolutions': (1,) * 5, 'widths': (4,) * 5, 'hidden': (8, 8), 'pooled': 1}
+
+
+@pytest.mark.parametrize('layer', ['convnn', 'branching'])
+@pytest.mark.parametrize('sampling', ['all', 'random', 'grid'])
+def test_neighbours_of_a_map_with_a_border(tmp_path, layer, sampling):
+    run = make(tmp_path, 'vgg11', **VGG, layer=layer, sampling=sampling, num_neighbors=4, num_samples=8)
+    images = run.inputs(run.shown)
+    found = choices.chosen(run.model, images)
+    assert [(choice.grid, choice.border) for choice in found] == [((n, n), 1) for n in (32, 16, 8, 4, 2)]
+    rows, columns = found[0].places()
+    own = np.arange(1024)
+    assert (rows[..., 0] == own // 32).all()
+    assert (columns[..., 0] == own % 32).all()
+    padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    gathered = padded[np.arange(3)[:, None, None], rows + 1, columns + 1]
+    unit = gathered / np.maximum(np.linalg.norm(gathered, axis=-1, keepdims=True), 1e-12)
+    near = (unit[:, :, :1] * unit).sum(-1)[..., 1:]
+    assert (np.diff(near) < 1e-6).all()  # the most similar first
+    if sampling == 'all':
+        assert near.min() > 0.9
+    else:
+        candidates = np.unique(np.stack([rows[..., 1:], columns[..., 1:]]).reshape(2, -1), axis=1).T
+        assert len(candidates) <= {'random': 8, 'grid': 64}[sampling]
+
+
+def test_neighbours_in_position_are_the_square(tmp_path):
+    position = {'similarity_of': 'position', 'similarity': 'euclidean', 'num_neighbors': 9}
+    first = choices.chosen(*drawn(make(tmp_path, 'vgg11', **VGG, layer='convnn', **position)))[0]
+    assert first.nearby() == 1
+    square = {(row, column) for row in (4, 5, 6) for column in (-1, 0, 1)}  # the left column is the border
+    rows, columns = first.places()
+    assert set(zip(rows[0, 5 * 32].tolist(), columns[0, 5 * 32].tolist(), strict=True)) == square
+
+
+def drawn(run):
+    return run.model, run.inputs(run.shown)
+
+
+@pytest.mark.parametrize('layer', ['convnn_attention', 'knn_attention', 'branch_conv'])
+@pytest.mark.parametrize('sampling', ['all', 'random'])
+def test_neighbours_of_patches_are_those_of_the_first_head(tmp_path, layer, sampling):
+    options = {'blocks': 2, 'width': 8, 'mlp_width': 8, 'patch_size': 2, 'heads': 2, 'num_neighbors': 4}
+    run = make(tmp_path, 'vit_tiny', **options, layer=layer, sampling=sampling, num_samples=8)
+    found = choices.chosen(*drawn(run))
+    assert [(choice.numbers.shape, choice.grid) for choice in found] == [((3, 16, 4), (4, 4))] * 2
+    kind = KNNAttention if layer == 'knn_attention' else ConvNNAttention
+    ((_, (keys, queries, *pool), _), *_) = watch.calls(*drawn(run), kind, 'choose')
+    scores = np.einsum('btc,bnc->btn', keys[::2], queries[::2])[:, 1:]
+    if not pool or pool[0] is None:
+        np.testing.assert_array_equal(found[0].numbers, np.argsort(-scores, axis=-1)[..., :4] - 1)
+    else:
+        assert (found[0].numbers[..., 0] == np.arange(16)).all()
+        assert set(found[0].numbers[..., 1:].flat) <= set((np.asarray(pool[0]) - 1).tolist())
+    assert found[0].numbers.min() >= choices.NOWHERE
+    assert found[0].numbers.max() < 16
 
 
 def test_watching_leaves_the_layer_as_it_was(run):
@@ -165,6 +225,7 @@ BRANCHING = {'width': 4, 'num_layers': 2, 'num_candidates': 9, 'num_neighbors': 
     ('name', 'model_options', 'expected'),
     [
         ('branching_attn', BRANCHING, {'neighbours_1', 'neighbours_2', 'kernels'}),
+        ('vgg11', VGG, {'kernels', *(f'neighbours_{n}' for n in range(1, 6))}),
         ('vit', {'blocks': 2, 'heads': 2, 'width': 4}, {'attention_1', 'attention_2', 'attention_3'}),
         ('attention', {'width': 4, 'num_heads': 2}, {'attention_1', 'attention_2', 'attention_3'}),
         ('expert_cnn', {'blocks': 2, 'width': 8}, {'experts', 'kernels'}),
