@@ -18,7 +18,7 @@ from flaxnets.interop import optimizer_state, renames
 from flaxnets.interop.matching import Match
 from flaxnets.interop.model_card import ModelCard
 from flaxnets.layers import candidates
-from train import cli, convert, data, evaluate, optim, report, state
+from train import build, cli, convert, data, evaluate, optim, report, state
 from train import config as options
 from train.checkpointing import init_from, resume
 from train.checkpointing.checkpoints import Checkpoints
