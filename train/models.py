@@ -20,8 +20,9 @@ EXAMPLES = """
   python -m train.models vit blocks=4 heads=6 width=12 position=learned
   python -m train.models mnist_cnn 'widths=(4,8,16)' --tabulate
 
-Multiply-adds are of one image, in evaluation. The documents' parameter counts include those that their
-code allocates and never uses; ours leave them out.
+Multiply-adds are of one image, in evaluation; the description of one model also says what choosing
+neighbours costs. The documents' parameter counts include those that their code allocates and never uses;
+ours leave them out.
 """
 
 
@@ -56,13 +57,13 @@ def list_of_models() -> Table:
         table.add_column(title, justify='right')
     table.add_column('meaning')
     for name, entry in MODELS.items():
-        ours, published, arithmetic, shape = sizes(name, {})
+        ours, published, counted, shape = sizes(name, {})
         table.add_row(
             name,
             entry.document,
             f'{ours:,}',
             f'{published:,}',
-            f'{arithmetic:,}',
+            f'{counted.multiply_adds:,}',
             times(shape),
             entry.meaning,
         )
@@ -74,10 +75,16 @@ def one_model(name: str, options: dict[str, Any]) -> Iterator[Any]:
     from flaxnets import registry
 
     entry = registry.entry(name)
-    ours, published, arithmetic, shape = sizes(name, options)
+    ours, published, counted, shape = sizes(name, options)
     yield f'{name} ({entry.document}): {entry.meaning}'
     also = '' if ours == published else f' ({published:,} with those the document never uses)'
-    yield f'{ours:,} parameters{also}, {arithmetic:,} multiply-adds for {times(shape)} pixels\n'
+    yield f'{ours:,} parameters{also}, {counted.multiply_adds:,} multiply-adds for {times(shape)} pixels'
+    if counted.comparisons:
+        yield (
+            f'choosing neighbours: {counted.between_tokens:,} of the multiply-adds, and '
+            f'{counted.comparisons:,} comparisons; {counted.gathered:,} values gathered'
+        )
+    yield ''
     about, _, _ = (inspect.getdoc(entry.recipe.build) or '').partition('\n\n')
     yield f'{about}\n'
     table = Table(box=None, pad_edge=False)
@@ -146,18 +153,18 @@ def abstract(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     return model, jax.ShapeDtypeStruct((1, *shape), 'float32')
 
 
-def sizes(name: str, options: dict[str, Any]) -> tuple[int, int, int, tuple[int, ...]]:
-    """Parameters, ours and published, multiply-adds, and the image they are for."""
+def sizes(name: str, options: dict[str, Any]) -> tuple[int, int, Any, tuple[int, ...]]:
+    """Parameters, ours and published, `Arithmetic`, and the image they are for."""
     from flax import nnx
 
     import flaxnets
-    from train.benchmarks.arithmetic import multiply_adds
+    from train.benchmarks.arithmetic import arithmetic
 
     model, image = abstract(name, options)
     graph, state = nnx.split(model)
-    arithmetic = multiply_adds(lambda s, x: nnx.merge(graph, s)(x, rngs=nnx.Rngs(0)), state, image)
+    counted = arithmetic(lambda s, x: nnx.merge(graph, s)(x, rngs=nnx.Rngs(0)), state, image)
     ours = flaxnets.count_parameters(model)
-    return ours, flaxnets.count_parameters(model, published=True), arithmetic, image.shape[1:]
+    return ours, flaxnets.count_parameters(model, published=True), counted, image.shape[1:]
 
 
 def modules(name: str, options: dict[str, Any], console: Console) -> str:

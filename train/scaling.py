@@ -45,13 +45,13 @@ class Row:
 
 def row(name: str, devices: int, speed: float, latency: float = LATENCY) -> Row:
     """The step of a model at its defaults."""
-    parameters, _, multiply_adds, _ = models.sizes(name, {})
+    parameters, _, counted, _ = models.sizes(name, {})
     sent = 2 * (devices - 1) / devices * GRADIENT_BYTES * parameters
     hidden = {
-        link: devices * math.ceil((latency + sent / bandwidth) * speed / (4 * multiply_adds))
+        link: devices * math.ceil((latency + sent / bandwidth) * speed / (4 * counted.multiply_adds))
         for link, bandwidth in INTERCONNECTS.items()
     }
-    return Row(name, parameters, multiply_adds, sent, hidden)
+    return Row(name, parameters, counted.multiply_adds, sent, hidden)
 
 
 def table(devices: int = 8, speed: float = SPEED) -> str:

@@ -24,8 +24,11 @@ Candidates = Float[Array, 'batch candidates features']
 Ranks = Int[Array, 'ranks batch tokens']
 # Bytes of similarities that stay in the caches while the rounds go over them.
 CACHED = 2**20
+# What profiles and counts of arithmetic call the selection.
+SCOPE = 'neighbour_selection'
 
 
+@jax.named_scope(SCOPE)
 def most_similar(
     similarity: Similarity,
     keys: Tokens,

@@ -1,6 +1,8 @@
 """`python -m train.models`: what can be trained."""
 
+import dataclasses
 import io
+import re
 import sys
 from contextlib import redirect_stdout
 
@@ -9,8 +11,11 @@ import jax.numpy as jnp
 import pytest
 
 import flaxnets
+from flaxnets.layers.gather import rows
+from flaxnets.layers.selection import most_similar
+from flaxnets.layers.similarity import dot
 from train import cli, models
-from train.benchmarks.arithmetic import multiply_adds
+from train.benchmarks.arithmetic import Arithmetic, arithmetic, multiply_adds
 
 
 def output(*args: str) -> str:
@@ -97,6 +102,38 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     text = output('own:Own', 'num_classes=3')
     assert f'{(32 * 32 * 3 + 1) * 3:,} parameters, {32 * 32 * 3 * 3:,} multiply-adds' in text
+
+
+def test_the_cost_of_choosing_neighbours():
+    keys, queries = (jax.ShapeDtypeStruct((2, n, 3), jnp.float32) for n in (5, 40))
+
+    def cost(way, count):
+        return arithmetic(lambda k, q: way(k, q, count), keys, queries)
+
+    def chosen(keys, queries, count):
+        return most_similar(dot, keys, queries, count)
+
+    def gathered(keys, queries, count):
+        return rows(queries, jnp.moveaxis(chosen(keys, queries, count), 0, -1))
+
+    one, two, three = (cost(chosen, count) for count in (1, 2, 3))
+    assert one.multiply_adds == one.between_tokens == 2 * 5 * 40 * 3
+    assert one.gathered == 0
+    assert (
+        one.comparisons >= 2 * 5 * 40
+    )  # each similarity is looked at, and a round costs the same as another
+    assert three.comparisons - two.comparisons == two.comparisons - one.comparisons > 0
+    assert dataclasses.replace(one, gathered=2 * 5 * 3) == cost(gathered, 1)
+    assert cost(gathered, 3).gathered == 3 * 2 * 5 * 3
+    assert arithmetic(lambda k: jnp.max(k @ k.swapaxes(1, 2), 1), keys) == Arithmetic(2 * 5 * 5 * 3)
+
+
+def test_a_model_with_neighbours_says_what_they_cost():
+    counts = (
+        r'choosing neighbours: [\d,]{6,} of the multiply-adds, and [\d,]{6,} comparisons; [\d,]{6,} values'
+    )
+    assert re.search(counts, output('convnn_all'))
+    assert 'choosing neighbours' not in output('vgg11', 'layer=conv')
 
 
 def test_multiply_adds():

@@ -42,6 +42,11 @@ def show(profile: dict[str, Any]) -> None:
         f'The modules alone take {1000 * profile["modules_seconds"]:.1f} ms, the step '
         f'{step / profile["modules_seconds"]:.2f} times as long.'
     )
+    if profile['comparisons']:
+        out.print(
+            f'Choosing neighbours takes {profile["comparisons"] / 1e6:,.1f} million comparisons a step '
+            f'beside the multiply-adds; {profile["gathered"] / 1e6:,.1f} million values are gathered.'
+        )
     out.print(f'Costliest: {profile["costliest"]}, {100 * profile["costliest_share"]:.0f}% of the step.')
     table = Table()
     for title in ('operator', 'ms a step', 'times a step'):

@@ -103,19 +103,25 @@ class Ours:
                 - memory.alias_size_in_bytes
                 + memory.temp_size_in_bytes,
             },
-            'flops': self.flops(),
+            **self.arithmetic(),
             'xla_flops': cost.get('flops'),
         }
 
-    def flops(self) -> int:
-        """Of the matrix products and convolutions of a step, of all replicas."""
+    def arithmetic(self) -> dict[str, int]:
+        """Of a step, of all replicas: FLOPs of the matrix products and convolutions, comparisons to choose
+        neighbours, and values gathered."""
         count = options.replicas(self.config)
         single = self.state if count == 1 else replica(self.state, 0)
         size = self.config.data.batch_size
         resident = self.exp.images['train'].feed(self.rows['train']).resident
         batch = jax.eval_shape(pipeline.take, resident, jax.ShapeDtypeStruct((size,), 'int32'))
         train_step = functools.partial(step.train_step, self.exp.runner.task)
-        return count * 2 * arithmetic.multiply_adds(train_step, single, batch)
+        counted = arithmetic.arithmetic(train_step, single, batch)
+        return {
+            'flops': count * 2 * counted.multiply_adds,
+            'comparisons': count * counted.comparisons,
+            'gathered': count * counted.gathered,
+        }
 
     def _feed(self, split: str, count: int) -> Feed:
         rows = itertools.islice(itertools.cycle(self.rows[split]), count)
