@@ -50,7 +50,7 @@ class Dropout(nnx.Module):
         """`x` with the values that `key` draws zeroed."""
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.current().positions(len(x)))
         bits = jax.vmap(lambda k: words(k, x.shape[1:]))(keys)
-        keep = bits >= round(self.rate * 2**32)
+        keep = bits >= jnp.uint32(min(round(self.rate * 2**32), 2**32 - 1))  # from 2^31 on, no int32
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
 
 
