@@ -57,3 +57,14 @@ def scope(*, mask: ArrayLike | None = None, axis_name: str | None = None) -> Ite
         yield
     finally:
         _CURRENT.reset(token)
+
+
+def images_within(limit: int, batch: int, bytes_of_one: int) -> int:
+    """How many images of a batch, a divisor of it, have `limit` bytes at most; at least one."""
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * bytes_of_one <= limit))
+
+
+def in_parts(x: Array, images: int) -> Array:
+    """[batch, ...] -> [parts, images, ...], for a scan over parts: image i * parts + j is in part j, so that
+    a batch divided among devices stays divided."""
+    return jnp.moveaxis(x.reshape(images, -1, *x.shape[1:]), 1, 0)

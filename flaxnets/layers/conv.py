@@ -13,6 +13,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from flaxnets.layers.batch import images_within, in_parts
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
 
@@ -113,11 +114,19 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     # A convolution that keeps the size is, transposed, one with the kernel turned around.
     of_images = convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
     reach = side // 2
-    padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-    columns = jnp.concatenate([padded[:, :, j : j + width] for j in range(side)], axis=-1)
-    flat = gradient.reshape(-1, gradient.shape[-1])  # as an einsum over three axes: twice the time
-    rows = [columns[:, i : i + height].reshape(len(flat), -1).T @ flat for i in range(side)]
-    return of_images, jnp.stack(rows).reshape(kernel.shape)
+
+    def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+        images, gradient = part
+        padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        columns = jnp.concatenate([padded[:, :, j : j + width] for j in range(side)], axis=-1)
+        flat = gradient.reshape(-1, gradient.shape[-1])  # as an einsum over three axes: twice the time
+        rows = [columns[:, i : i + height].reshape(len(flat), -1).T @ flat for i in range(side)]
+        return total + jnp.stack(rows).reshape(kernel.shape), None
+
+    # A few images at a time: the columns of all of them, in all layers, would double the memory of a step.
+    count = images_within(LARGE // 4, len(gradient), gradient.nbytes // len(gradient))
+    parts = in_parts(images, count), in_parts(gradient, count)
+    return of_images, jax.lax.scan(add, jnp.zeros_like(kernel), parts)[0]
 
 
 convolution.defvjp(_forward, _backward)

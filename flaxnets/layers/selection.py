@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flaxnets.layers.batch import images_within, in_parts
+
 Similarity = Callable[[Array, Array], Array]
 Tokens = Float[Array, 'batch tokens features']
 Candidates = Float[Array, 'batch candidates features']
@@ -90,7 +92,7 @@ def by_rounds(
     """By `count` rounds over the scores, for as many images at a time as fit into the caches."""
     batch, tokens, _ = keys.shape
     bytes_of_one = tokens * queries.shape[1] * keys.dtype.itemsize
-    images = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * bytes_of_one <= CACHED))
+    images = images_within(CACHED, batch, bytes_of_one)
 
     def some(pair: tuple[Array, Array]) -> Ranks:
         scores = similarity(pair[1], pair[0])
@@ -98,9 +100,8 @@ def by_rounds(
 
     if images == batch:
         return some((keys, queries))
-    # Image i * parts + j in part j: a batch divided among devices stays divided.
-    parts = [jnp.moveaxis(x.reshape(images, -1, *x.shape[1:]), 1, 0) for x in (keys, queries)]
-    found = jax.lax.map(some, tuple(parts))  # [parts, ranks, images, tokens]
+    found = jax.lax.map(some, (in_parts(keys, images), in_parts(queries, images)))
+    # [parts, ranks, images, tokens]
     return found.transpose(1, 2, 0, 3).reshape(count, batch, tokens)
 
 
