@@ -114,10 +114,11 @@ def test_the_order_of_the_ratios_is_said():
         found = {row.experiment.short[6:]: row for row in table.rows(made, [framework_page.SMALL])}
         return framework_page.order(found)[0]
 
-    assert 'appears in the means: 0.5 is +2.00 points from 0 (published +1.99)' in said(52, 50, 40)
-    assert 'does not appear' in said(49, 50, 40)
-    assert 'does not appear' in said(52, 50, 48)
-    assert 'standard error of the first difference is 0.82 points' in said(52, 50, 40)
+    seen = said(52, 50, 40)
+    assert 'at least as good as 0 appears: +2.00 points (published +1.99), standard error 0.82' in seen
+    assert 'below 0 appears: -10.00 points (published -25.49)' in seen
+    assert 'at least as good as 0 does not appear: -1.00 points' in said(49, 50, 40)
+    assert 'below 0 does not appear: -2.00 points' in said(52, 50, 48)
 
 
 def test_the_page_is_made_of_the_records_in_the_repository():
