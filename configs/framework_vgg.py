@@ -19,6 +19,7 @@ The second line compares and gathers both, `similarity_of=both,aggregation=both`
 parameters, a GPU is needed. The published runs choose the best epoch on the test images and do not augment;
 `honest` keeps a tenth of the training images for that choice, crops, flips, and anneals the learning rate.
 `small` is a narrow VGG on 5,000 images for one core of a CPU, without dropout and with ten times the rate.
+`digits`: 66.30% after 8 epochs, on one core of an AMD EPYC.
 """
 
 from train import config as c

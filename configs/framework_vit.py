@@ -15,7 +15,8 @@ Published, the best test accuracy of 150 epochs (percent), 1 head, CIFAR-10 / 10
     ConvNN, 32 spread tokens      63.95 / 38.96
     k-NN attention, K = 9         75.77 / 48.99
 
-Images are resized to 224 x 224: a GPU is needed. `honest` as in `framework_vgg.py`.
+Images are resized to 224 x 224: a GPU is needed. `honest` as in `framework_vgg.py`. `digits`: 94.71% after
+8 epochs, on one core of an AMD EPYC.
 """
 
 from train import config as c
@@ -39,6 +40,6 @@ def get_config(argument: str = '') -> c.ConfigDict:
         config.data.batch_size = 64
         config.data.augment.crop = 0
         config.data.augment.flip = False
-        config.epochs = 20
+        config.epochs = 8
         config.optimizer.learning_rate = 2e-3
     return config
