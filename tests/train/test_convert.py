@@ -386,11 +386,11 @@ def test_the_command_line(mlp, tmp_path, capsys, monkeypatch):
         (('--from', tmp_path / 'run', '--to', tmp_path / 'run'), 'run already; choose another folder'),
         (('--from', tmp_path, '--to', 'y.pt'), 'expected a run'),
         (('--from', 'x.pt', '--to', 'y.pt', '--frm'), "'--frm' is not expected"),
-        (('--from', 'x.pt', '--to', 'y.pt', '--optimizer'), 'expected --to a folder'),
+        (('--from', 'x.pt', '--to', 'y.pt', '--optimizer'), 'expected --to with a folder'),
         (('--from', tmp_path / 'run', '--to', tmp_path / 'z', '--optimizer'), 'got none'),
         (('--from', 'x.pt', '--to', 'y.ckpt'), 'for a folder of this name write y.ckpt/'),
         (('--from', 'x.pt', '--to', 'y.pt', '--classes', '1'), '--classes: expected their number'),
-        (('--table', 'vgg'), 'Did you mean vgg16'),
+        (('--table', 'vgg'), 'Did you mean vgg'),
     ):
         assert message in command(*arguments)
     assert not (tmp_path / 'z').exists()
