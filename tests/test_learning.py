@@ -16,7 +16,7 @@ LEARNS = {
     'profiled_cnn:digits': (1, 60),
     'vgg16:digits': (7, 50),
     'mnist:digits': (10, 70),
-    'framework_vgg:digits': (7, 40),
+    'framework_vgg:digits': (3, 60),
     'framework_resnet:digits': (6, 60),
     'framework_vit:digits': (1, 40),
 }
