@@ -13,6 +13,7 @@ import flaxnets
 from flaxnets import interop, registry
 
 torch = pytest.importorskip('torch')
+from small_models import DEEPER  # noqa: E402
 from twins import CASES, CHOOSES_NEIGHBOURS, MODELS, Pair, apply  # noqa: E402
 
 from train import config as options  # noqa: E402
@@ -37,7 +38,7 @@ OPTIMIZERS = {
 
 
 def test_every_registered_model_has_a_case():
-    assert MODELS.keys() >= set(flaxnets.list_models())
+    assert MODELS.keys() | DEEPER.keys() >= set(flaxnets.list_models())
 
 
 @pytest.mark.parametrize('case', CASES)
