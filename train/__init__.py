@@ -1,11 +1,15 @@
 """The training program: `python -m train --config configs/branching_attn.py`, or `train.run(config)`."""
 
 import importlib.util
+import signal
 import sys
 from typing import Any
 
 # Python's `-m` imports this before the command itself, so a missing package is reported here.
 if sys.argv[:1] == ['-m']:
+    # Until the command handles it, Ctrl-C ends the process without a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for package in ('jax', 'flax', 'optax', 'orbax', 'absl', 'ml_collections'):
         if importlib.util.find_spec(package) is None:
             print(

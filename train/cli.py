@@ -101,7 +101,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
     streams.keep()
     unraisable.hide_late_writes()
     allocator.keep_memory()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), signals.interruptions():
         warnings.showwarning = _show_warning
         try:
             command(argv)
@@ -116,7 +116,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> in
             print(f'stopped by {stopped}\nTo continue: {signals.command()}', file=sys.stderr)
             return 128 + stopped.signum
         except KeyboardInterrupt:
-            signals.end_process(signal.SIGINT, 'stopped at once')
+            signals.end_process(signal.SIGINT, signals.AT_ONCE)
     return 0
 
 

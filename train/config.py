@@ -254,18 +254,22 @@ def validate(config: Any) -> ConfigDict:
     return checked
 
 
-def validate_stored(config: Any, file: str) -> ConfigDict:
-    """`validate` for a config from `file`, a run's or a model card's.
+def validate_stored(config: Any, file: str, *, builds: bool = True) -> ConfigDict:
+    """`validate` for a config from `file`, a run's or a model card's, which errors name.
 
     It may come from somebody else: a model that is not registered, whose code would be imported, is refused
-    unless the user has named it too.
+    unless the user has named it too. With `builds=False`, for callers that do not build its model, the model
+    is not looked up, and its options stay as given.
     """
-    flaxnets.registry.check_named_in_file(str(flatten(config).get('model.name')), file)
-    return validate(config)
+    if builds:
+        flaxnets.registry.check_named_in_file(str(flatten(config).get('model.name')), file)
+    try:
+        return validate(config) if builds else _without_model(config)
+    except UserError as error:
+        raise UserError(f'{file}: {error}') from error
 
 
-def validate_without_model(config: Any) -> ConfigDict:
-    """`validate` for callers that only read a run: its model is not looked up, its options stay as given."""
+def _without_model(config: Any) -> ConfigDict:
     given = flatten(config)
     checked = _checked(given)
     for key, value in _of_model(given):

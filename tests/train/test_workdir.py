@@ -107,6 +107,15 @@ def test_a_strange_summary_or_config_is_none(content, tmp_path):
         assert read_config(tmp_path) is None
 
 
+@pytest.mark.parametrize('builds', [True, False])
+def test_a_wrong_option_in_a_runs_config_is_named_with_the_run(builds, tmp_path):
+    stored = options.validate(runs.digits(tmp_path)).to_dict()
+    stored['data']['batch_size'] = 'x'
+    (tmp_path / 'config.json').write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=rf"^{tmp_path}: config\.data\.batch_size: expected int .*, got 'x'"):
+        read_config(tmp_path, builds=builds)
+
+
 def test_strange_files_of_a_finished_run_are_said(tmp_path, capsys):
     """The config of its checkpoint counts, and the summary is made again."""
     config = runs.digits(tmp_path, epochs=1)

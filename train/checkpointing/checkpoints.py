@@ -184,7 +184,7 @@ def read_config(workdir: pathlib.Path, *, builds: bool = True) -> options.Config
         warnings.warn(f"{path} does not hold a run's config: {instead}", RuntimeWarning, stacklevel=1)
     if stored is None:
         return None
-    return options.validate_stored(stored, str(workdir)) if builds else options.validate_without_model(stored)
+    return options.validate_stored(stored, str(workdir), builds=builds)
 
 
 def stored_config(workdir: pathlib.Path) -> tuple[dict[str, Any] | None, int | None]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 # Seconds that a signal waits for a compilation, which Python cannot interrupt, if there is nothing to save.
 PATIENCE = 8.0
+AT_ONCE = 'stopped at once'
 # A terminal that closes sends SIGHUP.
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -84,12 +85,12 @@ def signals(*, own_process: bool = False) -> Iterator[Stop]:
     does a signal that cannot be handled because of a long compilation.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield stop
         return
     before = {number: signal.signal(number, stop.handle) for number in _ours()}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_quiet_where_ignored(stop))
+        stack.enter_context(_where_ignored(Stopped, stop.swallowed))
         if own_process:
             stack.enter_context(_watched(stop))
         try:
@@ -99,20 +100,25 @@ def signals(*, own_process: bool = False) -> Iterator[Stop]:
                 signal.signal(number, handler)
 
 
+def _in_main_thread() -> bool:
+    """Whether this thread may set signal handlers."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def _ours() -> list[signal.Signals]:
     """The signals to handle. One that ignores SIGHUP was started by `nohup`."""
     return [n for n in HANDLED if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
 @contextlib.contextmanager
-def _quiet_where_ignored(stop: Stop) -> Iterator[None]:
+def _where_ignored(kind: type[BaseException], do: Callable[[], None]) -> Iterator[None]:
     """Python prints a traceback of an exception that it must ignore, in a destructor or a callback of the
-    garbage collector; not of `Stopped`, which `stop` will raise again."""
+    garbage collector; instead of one of this `kind`, it does what `do` does."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, Stopped):
-            stop.swallowed()
+        if isinstance(unraisable.exc_value, kind):
+            do()
         else:
             before(unraisable)
 
@@ -158,6 +164,33 @@ def _watch(read_end: int, stop: Stop) -> None:
                 end_process(signum, 'stopped at once: the steps since the last checkpoint are lost')
             if not stop.raises:
                 stop.say('finishing the step and saving; Ctrl-C again stops at once')
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[None]:
+    """Inside the block Ctrl-C raises KeyboardInterrupt, unless something else handles it.
+
+    Where that would be printed and forgotten, or cannot pass, it ends the process at once: in destructors and
+    callbacks of the garbage collector, and in imports, where extension modules crash.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> NoReturn:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith('<frozen importlib'):
+                end_process(signum, AT_ONCE)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before not in (signal.default_int_handler, signal.SIG_DFL) or not _in_main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        with _where_ignored(KeyboardInterrupt, lambda: end_process(signal.SIGINT, AT_ONCE)):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def before_start() -> None:

@@ -90,6 +90,43 @@ def test_signals_while_the_program_is_imported():
     assert f'stopped by SIGINT\nTo continue: {sys.executable} -v -m train' in errors
 
 
+INTERRUPTED = '''
+import pathlib, signal, sys
+from train import cli
+sys.path.insert(0, sys.argv[2])
+pathlib.Path(sys.argv[2], 'extension.py').write_text("""
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    raise ImportError
+""")
+class Destroyed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+def command(argv):
+    if argv[1] == 'an import':
+        import extension
+    elif argv[1] == 'a destructor':
+        Destroyed()
+    else:
+        signal.raise_signal(signal.SIGINT)
+sys.exit(cli.guarded(command, sys.argv))
+'''
+
+
+@pytest.mark.parametrize('where', ['an import', 'a destructor', 'elsewhere'])
+def test_other_commands_end_without_a_traceback(where, tmp_path):
+    done = finish('-c', INTERRUPTED, where, str(tmp_path))
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith('\nstopped at once\nTo continue: ')
+
+
+def test_a_command_that_is_not_imported_yet_ends_silently():
+    done = finish('-c', 'import sys; sys.argv = ["-m"]; import signal, train; signal.raise_signal(2)')
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, '')
+
+
 LONG = """
 import hashlib, sys
 from train import cli
@@ -98,21 +135,22 @@ signals.PATIENCE = 0.2
 def command(argv):
     with signals.signals(own_process=True) as stop, stop.interruptible(True, unsaved=argv[1] == 'unsaved'):
         print('computing', flush=True)
-        hashlib.pbkdf2_hmac('sha256', b'', b'', 3_000_000)  # which no signal interrupts
+        hashlib.pbkdf2_hmac('sha256', b'', b'', int(argv[2]))  # which no signal interrupts
 sys.exit(cli.guarded(command, sys.argv))
 """
 
 
-@pytest.mark.parametrize('what', ['nothing', 'unsaved'])
-def test_a_long_computation_is_ended_from_outside_if_nothing_is_unsaved(what):
+@pytest.mark.parametrize(('what', 'rounds'), [('nothing', 10**9), ('unsaved', 6 * 10**6)])
+def test_a_long_computation_is_ended_from_outside_if_nothing_is_unsaved(what, rounds):
     process = subprocess.Popen(
-        [sys.executable, '-c', LONG, what],
+        [sys.executable, '-c', LONG, what, str(rounds)],
         cwd=runs.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout.readline() == 'computing\n'
+    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 143
