@@ -198,6 +198,7 @@ def _images(config: Any, card: Any, classes: int | Sequence[str]) -> Any:
     """What the config's images are like: as the config and `classes` say, else the weights' card, else, where
     they are on disk, as they are."""
     from train import data
+    from train.data.locate import NotFound
     from train.data.spec import of_card, spec
 
     same = card is not None and card.config.get('data', {}).get('name') == config.data.name
@@ -209,10 +210,10 @@ def _images(config: Any, card: Any, classes: int | Sequence[str]) -> Any:
     local.download = False
     try:
         return data.load(local, 'test')
-    except UserError as error:
+    except NotFound as error:
         raise UserError(
             f'--classes: expected the number of classes of {config.data.name}, or their names, because its '
-            f'images are not on this machine ({error})'
+            f'images are not on this machine ({error.missing})'
         ) from None
 
 

@@ -9,11 +9,17 @@ import sys
 import flaxnets
 
 
-def command() -> str:
-    """The command that started this program, or the call where it was no command of ours."""
+def program() -> str:
+    """The command of ours that runs, such as `train` or `train.convert`; empty where it is no command of
+    ours."""
     spec = getattr(sys.modules['__main__'], '__spec__', None)
     name = spec.name.removesuffix('.__main__') if spec else ''
-    if name.split('.')[0] != 'train':
+    return name if name.split('.')[0] == 'train' else ''
+
+
+def command() -> str:
+    """The command that started this program, or the call where it was no command of ours."""
+    if not (name := program()):
         return 'train.run(config, workdir), with config.json of the workdir'
     return shlex.join(['python', '-m', name, *sys.argv[1:]])
 

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from flaxnets.errors import UserError
+from train import provenance
 from train.data.download import write_tfds
 from train.data.download.archives import OFFICIAL
 from train.data.sources.cifar import CifarPickles
@@ -150,5 +151,5 @@ def _with_digits() -> str:
             config = value if equals else command[i + 1]
             varied = f'{config},digits' if ':' in config else f'{config}:digits'
             command[i if equals else i + 1] = f'{flag}={varied}' if equals else varied
-            return f'python -m train {shlex.join(command)}'
+            return f'python -m {provenance.program() or "train"} {shlex.join(command)}'
     return "data.name='digits'"

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,6 +235,9 @@ def test_missing_data_say_where_they_were_looked_for(cifar_places, monkeypatch, 
     assert f'cifar100 was not found in {cifar_places["torch"]} (contains cifar10)' in line
     assert '--config.data.data_dir=DIR' in line
     assert "python -m train --config configs/branching_attn.py:layers=4,digits '--workdir=x y'" in line
+    monkeypatch.setattr(sys.modules['__main__'], '__spec__', SimpleNamespace(name='train.benchmark'))
+    with pytest.raises(UserError, match=r'python -m train\.benchmark --config'):
+        data.load(config(name='cifar100', data_dir=cifar_places['torch']), 'train')
     monkeypatch.setattr(sys, 'argv', ['notebook'])
     with pytest.raises(UserError, match=rf"{tmp_path}/data \(no such folder\).*data\.name='digits'"):
         data.load(config(name='cifar10'), 'train')
