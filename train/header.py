@@ -29,8 +29,7 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
         'parameters': f'{ours:,}' + (f' ({published:,} published)' if published != ours else ''),
         **describe.facts(exp.sets),
         'placement': exp.placement,
-        'pixels': f'in [0, 1], less {_listed(config.data.mean or (0,))}, '
-        f'divided by {_listed(config.data.std or (1,))}',
+        'pixels': pixels(config),
         'training': f'{config.epochs} epochs of {exp.spe} steps, batch {config.data.batch_size}, '
         f'{config.optimizer.name} {rate}, {config.schedule.name} schedule',
     }
@@ -52,6 +51,13 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
 
 def _listed(values: tuple[float, ...]) -> str:
     return ', '.join(f'{value:.4g}' for value in values)
+
+
+def pixels(config: options.ConfigDict) -> str:
+    """What the model is given for a pixel."""
+    if not config.data.mean:
+        return 'in [0, 1]'
+    return f'in [0, 1], minus {_listed(config.data.mean)}, divided by {_listed(config.data.std)}'
 
 
 def precision(config: options.ConfigDict) -> str:

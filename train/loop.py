@@ -55,7 +55,8 @@ def run(
         if (finished := summary.finished(workdir, config)) is not None:
             if processes.first():
                 print(f'{workdir} is finished: {finished["epochs"]} epochs, {summary.score_line(finished)}')
-                print('To continue, raise --config.epochs; to start again, choose another --workdir.')
+                more = 'stop.patience' if finished.get('stopped_by_patience') else 'epochs'
+                print(f'To continue, raise --config.{more}; to start again, choose another --workdir.')
                 if (page := workdir / 'report' / 'index.html').exists():
                     print(f'report      {page}')
             return finished
@@ -212,7 +213,8 @@ def train(
         for line in summary.replica_lines(result):
             reporter.line(line)
         reporter.line(f'{summary.score_line(result)}, trained in {trained}')
-        reporter.line(f'summary.json, metrics.jsonl, checkpoints/ and TensorBoard events in {workdir}')
+        events = ', TensorBoard events' if config.log.tensorboard else ''
+        reporter.line(f'summary.json, metrics.jsonl, checkpoints/{events} in {workdir}')
         if config.log.report:
             reporter.stage('drawing the report')
             try:

@@ -66,7 +66,7 @@ def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
     if is_summary(summary):
         return summary
     if path.exists():
-        warnings.warn(f"{path} does not hold a run's summary: not used", RuntimeWarning, stacklevel=1)
+        warnings.warn(f"{path} is not a run's summary: not used", RuntimeWarning, stacklevel=1)
     return {}
 
 

@@ -199,7 +199,7 @@ def test_the_best_checkpoint_survives_resuming(shared, tmp_path):
 def test_a_checkpoint_can_be_evaluated_without_its_config(copy):
     expected = evaluate.evaluate(copy, checkpoint='8')
     (copy / 'config.json').write_text('{"epo')
-    with pytest.warns(RuntimeWarning, match='config.json does not hold .*: that of checkpoint 12 is used'):
+    with pytest.warns(RuntimeWarning, match='config.json is not .*: that of checkpoint 12 is used'):
         assert evaluate.evaluate(copy, checkpoint='8') == expected
     (copy / 'config.json').unlink()
     assert evaluate.evaluate(copy, checkpoint='8') == expected

@@ -101,9 +101,9 @@ def test_a_run_of_version_0_1_0_continues(tmp_path, capsys):
 def test_a_strange_summary_or_config_is_none(content, tmp_path):
     (tmp_path / 'summary.json').write_bytes(content)
     (tmp_path / 'config.json').write_bytes(content)
-    with pytest.warns(RuntimeWarning, match="summary.json does not hold a run's summary: not used"):
+    with pytest.warns(RuntimeWarning, match="summary.json is not a run's summary: not used"):
         assert summary.finished(tmp_path, options.defaults()) is None
-    with pytest.warns(RuntimeWarning, match='config.json does not hold a run.s config: no checkpoint has'):
+    with pytest.warns(RuntimeWarning, match='config.json is not a run.s config: no checkpoint has'):
         assert read_config(tmp_path) is None
 
 
@@ -121,8 +121,8 @@ def test_strange_files_of_a_finished_run_are_said(tmp_path, capsys):
     config = runs.digits(tmp_path, epochs=1)
     first = train.run(config, tmp_path / 'run')
     for file, message in {
-        'summary.json': r"summary\.json does not hold a run's summary: not used",
-        'config.json': r"config\.json does not hold a run's config: that of checkpoint 4 is used",
+        'summary.json': r"summary\.json is not a run's summary: not used",
+        'config.json': r'config\.json is not a run.s config: that of checkpoint 4 is used',
     }.items():
         (tmp_path / 'run' / file).write_text('[]')
         capsys.readouterr()

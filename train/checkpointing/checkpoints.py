@@ -181,7 +181,7 @@ def read_config(workdir: pathlib.Path, *, builds: bool = True) -> options.Config
     stored, step = stored_config(workdir)
     if (path := workdir / 'config.json').exists() and (stored is None or step is not None):
         instead = 'no checkpoint has one either' if step is None else f'that of checkpoint {step} is used'
-        warnings.warn(f"{path} does not hold a run's config: {instead}", RuntimeWarning, stacklevel=1)
+        warnings.warn(f"{path} is not a run's config: {instead}", RuntimeWarning, stacklevel=1)
     if stored is None:
         return None
     return options.validate_stored(stored, str(workdir), builds=builds)

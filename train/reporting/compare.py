@@ -23,6 +23,8 @@ COLUMNS = (
     'run', 'model', 'differs in', 'parameters', 'best %', 'final %', 'difference', 'loss',
     'epochs', 's/epoch', 'images/s',
 )  # fmt: skip
+# Options that differ; where there are more, those at their defaults are not shown.
+FEW = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,14 +160,18 @@ def by_seed(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """For each run its values of the options that are not the same in all runs."""
+    """For each run its values of the options that are not the same in all runs; of many such options only
+    those that are not at their defaults."""
     names = sorted({name for run in runs for name in run.options if decides(name)})
     absent = object()
     varied = [name for name in names if len({repr(run.options.get(name, absent)) for run in runs}) > 1]
     short = [name for name in varied if name != 'model.name']
+    usual = options.flatten(options.defaults()) if len(short) > FEW else {}
     return [
         ', '.join(
-            f'{name.removeprefix("model.")}={run.options[name]}' for name in short if name in run.options
+            f'{name.removeprefix("model.")}={run.options[name]}'
+            for name in short
+            if name in run.options and run.options[name] != usual.get(name, absent)
         )
         for run in runs
     ]

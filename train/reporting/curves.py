@@ -70,7 +70,7 @@ def by_epoch(rows: Rows, key: str, label: str, unit: str = '', *, colour: str = 
 def overlay(groups: Mapping[str, Sequence[Rows]], key: str, label: str) -> Any:
     """One row key of several runs, by name; runs of one name, which differ in their seeds, as the mean and a
     band of one standard deviation around it."""
-    drawn, axes = figure(width=6.4, height=3.4 + 0.17 * len(groups))
+    drawn, axes = figure(height=2.9 + 0.17 * len(groups))
     longest: Rows = ()
     form = '.2f' if key.endswith('accuracy') else '.4f'
     for number, (name, runs) in enumerate(groups.items()):

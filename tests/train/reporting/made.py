@@ -64,6 +64,7 @@ def leave(tmp_path, name, *, seed=0, gain=0.0, epochs=4, finished=True, **model)
         row['test_accuracy'] += gain + seed
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     if finished:
-        summary = {'test_accuracy': rows[-1]['test_accuracy'], 'test_loss': 0.5, 'parameters': 1000 + seed}
+        summary = {'epochs': epochs, 'test_accuracy': rows[-1]['test_accuracy'], 'test_loss': 0.5}
+        summary |= {'macro_f1': 50.0, 'parameters': 1000 + seed}
         (workdir / 'summary.json').write_text(json.dumps(summary))
     return workdir

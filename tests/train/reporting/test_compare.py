@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import statistics
 
@@ -23,6 +24,16 @@ def test_runs_that_differ_in_their_seeds_stand_together(tmp_path):
     numbers = json.loads((tmp_path / 'out' / 'compare.json').read_text())
     assert [run['scores']['final'] for run in numbers] == [*finals, 87.5]
     assert (tmp_path / 'out' / 'compare_test_accuracy.png').exists()
+
+
+def test_of_many_differences_the_defaults_are_left_out(tmp_path):
+    run = compare.read(leave(tmp_path, 'a'))
+    few = {'epochs': 9, 'optimizer.name': 'sgd'}
+    many = few | {'data.batch_size': 7, 'data.limit': 5, 'loss.softmax_twice': True, 'optimizer.b2': 0.5}
+    for changes, shown in ((few, 'epochs=10, optimizer.name=adam'), (many, '')):
+        other = dataclasses.replace(run, options=run.options | changes)
+        listed = ', '.join(f'{name}={value}' for name, value in sorted(changes.items()))
+        assert compare.differences([run, other]) == [shown, listed]
 
 
 def test_an_unfinished_run_can_be_compared(tmp_path):

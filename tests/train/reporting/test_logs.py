@@ -109,7 +109,9 @@ def test_a_run_ends_early_and_stays_so(tmp_path, capsys):
     (tmp_path / 'run' / 'summary.json').unlink()
     assert train.run(config, tmp_path / 'run')['epochs'] == 3
     assert train.run(config, tmp_path / 'run')['epochs'] == 3
-    assert 'is finished: 3 epochs' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'is finished: 3 epochs' in printed
+    assert 'To continue, raise --config.stop.patience; ' in printed
     config.stop.patience = 4
     assert train.run(config, tmp_path / 'run')['epochs'] == 5
 
