@@ -48,7 +48,7 @@ def test_a_run_measures_once(tmp_path, capsys):
     meta = checkpoints.meta(checkpoints.steps()[-1])
     checkpoints.close()
     assert list(meta.card.preprocessing['mean']) == list(meta.config['data']['mean']) == expected[0]
-    assert f'less {expected[0][0]:.4g}, divided by {expected[1][0]:.4g}' in capsys.readouterr().out
+    assert f'minus {expected[0][0]:.4g}, divided by {expected[1][0]:.4g}' in capsys.readouterr().out
     # the same command again, for longer; and the same numbers, given, are the same run
     summary = train.run(auto(tmp_path, epochs=2), workdir)
     given = runs.digits(tmp_path, data__mean=tuple(expected[0]), data__std=tuple(expected[1]))
