@@ -39,6 +39,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     config.epochs = 51  # int(20000 / (50000 / 128)): 20,000 steps in the document's arithmetic
     config.evaluate_with_batch_statistics = True
     config.evaluate_train_set = True
+    config.convolution = 'auto'
     config.model.name = 'block_cnn'
     config.model.blocks = variation.blocks
     config.model.batch_norm = variation.batch_norm

@@ -16,6 +16,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     variation = c.variation(argument, digits=False)
     config = c.defaults()
     config.epochs = 100
+    config.convolution = 'auto'
     config.model.name = 'expert_cnn'
     config.data.name = 'cifar10'
     config.data.batch_size = 128

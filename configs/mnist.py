@@ -47,6 +47,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     model, optimizer, epochs = c.choose('exercise', variation.exercise, EXERCISES)
     config = c.defaults()
     config.epochs = epochs
+    config.convolution = 'xla' if variation.exercise == '1' else 'auto'  # 1 has none
     config.model.update(model)
     config.data.name = 'mnist'
     config.data.batch_size = 128

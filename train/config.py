@@ -50,6 +50,11 @@ OPTIONS: dict[str, Option] = {
     ),
     'parallel': Option('jit', 'how the batch is shared among devices', ('jit', 'pmap', 'fsdp', 'single')),
     'devices': Option(0, 'how many of the devices to use; 0: all', low=0),
+    'convolution': Option(
+        'xla',
+        "auto: oneDNN's, on one CPU that has them: faster, but compiled anew at each start",
+        ('xla', 'auto'),
+    ),
     'deterministic': Option(False, 'the same bits in every run on a GPU too, which is slower'),
     'evaluate_with_batch_statistics': Option(False, 'evaluate in training mode, as document 001 does'),
     'evaluate_train_set': Option(False, 'also evaluate on the whole training set after each epoch'),
@@ -162,6 +167,7 @@ DETERMINISTIC_FLAG = '--xla_gpu_deterministic_ops'
 # What a run may change when it resumes.
 MUTABLE = (
     'epochs',
+    'convolution',
     'parallel',
     'devices',
     'log.',
@@ -227,6 +233,7 @@ def one_of(key: str, value: str, choices: Collection[str]) -> str:
 
 def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> None:
     """Points a config at the embedded handwritten digits, at the size its model expects."""
+    config.convolution = 'xla'  # the runs are too short to be compiled anew at each start
     config.data.name = 'digits'
     config.data.image_size = (image_size,)
     config.data.channels = channels

@@ -21,6 +21,7 @@ from train.data import augment, pipeline, statistics, stream
 from train.data.cache import cache_folder
 from train.data.pipeline import Batch, OnDevice
 from train.data.stream import Stream
+from train.distributed.convolutions import by_onednn
 from train.distributed.devices import Devices
 from train.distributed.replicas import ReplicaRunner, replica, stacked
 from train.distributed.runner import Runner
@@ -176,8 +177,9 @@ def runner(
 ) -> Runner | ReplicaRunner:
     """The compiled functions, for one state or for several replicas."""
     count, rates = options.replicas(config), config.sweep.learning_rate
+    onednn = by_onednn(config, devices)
     if count == 1:
-        return Runner(task, devices, chunk=config.log.every, layout=layout)
+        return Runner(task, devices, chunk=config.log.every, layout=layout, onednn=onednn)
     dtype = jnp.float64 if config.precision == 'float64' else jnp.float32
     return ReplicaRunner(
         task,
@@ -186,6 +188,7 @@ def runner(
         count=count,
         rates=jnp.asarray(rates, dtype) if rates else None,
         optimizer=(lambda rate: rule(learning_rate=rate)) if rates else None,
+        onednn=onednn,
     )
 
 

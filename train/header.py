@@ -10,6 +10,7 @@ import flaxnets
 from flaxnets.errors import UserError
 from train import config as options
 from train.data import describe
+from train.distributed.convolutions import by_onednn
 from train.experiment import Experiment
 
 # What JAX multiplies float32 matrices in, unless it is told otherwise.
@@ -34,6 +35,8 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
         f'{config.optimizer.name} {rate}, {config.schedule.name} schedule',
     }
     lines['precision'] = precision(config)
+    if by_onednn(config, exp.devices):
+        lines['convolution'] = "oneDNN's, compiled anew at each start; --config.convolution=xla: XLA's"
     if (count := options.replicas(config)) > 1:
         lines['replicas'] = replicas(exp, count)
     if config.optimizer.accumulate > 1:

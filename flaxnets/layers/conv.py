@@ -13,6 +13,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from flaxnets.layers import onednn
 from flaxnets.layers.batch import images_within, in_parts
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
@@ -63,18 +64,22 @@ class Conv(nnx.Conv):
         """The convolution; as one product of matrices where the kernel is 1x1 or larger than the image.
 
         XLA computes both badly on CPU: for a 1x1 kernel's gradient it transposes image and gradient, and a
-        3x3 convolution of 2x2 images takes 80 times as long as the product. So is the kernel's gradient of
-        large outputs: see `convolution`.
+        3x3 convolution of 2x2 images takes 80 times as long as the product. Others may be oneDNN's, and
+        the kernel's gradient of large outputs is one product too: see `convolution`.
         """
         side, (height, width) = self.kernel_size[0], inputs.shape[1:3]
         keeps_size = side % 2 == 1 and self.strides == 1 and self.padding in ('SAME', side // 2)
         fits = 1 < side <= min(height, width)
-        large = inputs.size // inputs.shape[-1] * self.out_features * inputs.dtype.itemsize > LARGE
-        if not keeps_size or (fits and not (large and jax.default_backend() == 'cpu')):
+        if not keeps_size:
             return super().__call__(inputs, out_sharding)
         arrays = inputs, self.kernel[...], None if self.bias is None else self.bias[...]
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
-        y = convolution(x, kernel) if fits else patch_product(x, kernel, self.precision)
+        if not fits:
+            y = patch_product(x, kernel, self.precision)
+        elif (fast := onednn.computes(x.dtype)) or (_large(x, kernel) and jax.default_backend() == 'cpu'):
+            y = convolution(x, kernel, fast)
+        else:
+            return super().__call__(inputs, out_sharding)
         return y if bias is None else y + bias
 
 
@@ -91,28 +96,51 @@ def side_by_side(
     return y if conv.bias is None else y + conv.bias[...].astype(y.dtype)
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolution(
-    images: Float[Array, 'batch height width channels'], kernel: Float[Array, 'side side channels out']
+    images: Float[Array, 'batch height width channels'],
+    kernel: Float[Array, 'side side channels out'],
+    fast: bool = False,
 ) -> Float[Array, 'batch height width out']:
-    """A convolution that keeps the images' size; its kernel's gradient is one product for each of its rows.
+    """A convolution that keeps the images' size, with gradients that suit a CPU (docs/speed.md).
 
-    XLA's own takes several times as long where an output is larger than the processor's caches
-    (docs/speed.md).
+    The kernel's gradient is a product for each row of the kernel where an output is larger than the
+    processor's caches: XLA's own takes several times as long. With `fast`, the convolution and the images'
+    gradient are oneDNN's (`onednn.py`).
     """
+    return onednn.convolution(images, kernel) if fast else _by_xla(images, kernel)
+
+
+def _by_xla(images: Array, kernel: Array) -> Array:
     axes = ('NHWC', 'HWIO', 'NHWC')
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=axes)
 
 
-def _forward(images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return convolution(images, kernel), (images, kernel)
+def _forward(images: Array, kernel: Array, fast: bool) -> tuple[Array, tuple[Array, Array]]:
+    return convolution(images, kernel, fast), (images, kernel)
 
 
-def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(fast: bool, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     images, kernel = saved
-    side, (height, width) = len(kernel), images.shape[1:3]
     # A convolution that keeps the size is, transposed, one with the kernel turned around.
-    of_images = convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    of_images = convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3), fast)
+    if _large(images, kernel):
+        return of_images, _of_kernel(images, kernel, gradient)
+    (of_kernel,) = jax.linear_transpose(functools.partial(_by_xla, images), kernel)(gradient)
+    return of_images, of_kernel
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _large(images: Array, kernel: Array) -> bool:
+    """Whether their convolution's output has more than `LARGE` bytes."""
+    return images.size // images.shape[-1] * kernel.shape[-1] * images.dtype.itemsize > LARGE
+
+
+def _of_kernel(images: Array, kernel: Array, gradient: Array) -> Array:
+    """The gradient of `kernel`, as one product for each of its rows."""
+    side, (height, width) = len(kernel), images.shape[1:3]
     reach = side // 2
 
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
@@ -126,10 +154,7 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     # A few images at a time: the columns of all of them, in all layers, would double the memory of a step.
     count = images_within(LARGE // 4, len(gradient), gradient.nbytes // len(gradient))
     parts = in_parts(images, count), in_parts(gradient, count)
-    return of_images, jax.lax.scan(add, jnp.zeros_like(kernel), parts)[0]
-
-
-convolution.defvjp(_forward, _backward)
+    return jax.lax.scan(add, jnp.zeros_like(kernel), parts)[0]
 
 
 def patch_product(

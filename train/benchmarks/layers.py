@@ -4,6 +4,7 @@ They show what a network of such layers can reach. Both sides run in one process
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -15,12 +16,14 @@ import numpy as np
 from flax import nnx
 
 import flaxnets
+from flaxnets.layers import onednn
 from flaxnets.layers.attention import TokenAttention
 from flaxnets.layers.conv import Conv
 from flaxnets.layers.norm import BatchNorm
 from train import cli
 from train.arguments import Parser
 from train.benchmarks import timing, training_tables
+from train.distributed import convolutions
 
 EXAMPLES = """
   python -m train.benchmarks.layers --rounds 9
@@ -77,8 +80,9 @@ LAYERS = [
 ]
 
 
-def measure(layer: Layer, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round: ours and PyTorch's, forward and with the backward pass."""
+def measure(layer: Layer, rounds: int, fast: bool) -> dict[str, list[float]]:
+    """Seconds of each round: ours, `fast` with oneDNN's convolutions, and PyTorch's; forward and with the
+    backward pass."""
     import torch
 
     values = np.random.default_rng(0).standard_normal(layer.shape, np.float32)
@@ -97,7 +101,8 @@ def measure(layer: Layer, rounds: int) -> dict[str, list[float]]:
 
     x = jnp.asarray(values)
     gradient = jnp.ones_like(forward(params, x))
-    compiled = jax.jit(forward), jax.jit(both)
+    jit: Any = functools.partial(convolutions.compiled, jax.jit) if fast else jax.jit
+    compiled = jit(forward), jit(both)
 
     twin = layer.twin(torch.nn)
     image = len(layer.shape) == 4
@@ -150,16 +155,21 @@ def main(argv: Sequence[str]) -> None:
     """Measures and prints a Markdown table."""
     parser = Parser('train.benchmarks.layers', str(__doc__), EXAMPLES)
     parser.add_argument('--rounds', type=int, default=5, help='(default 5)')
-    rounds = parser.parse_args(argv[1:]).rounds
+    parser.add_argument(
+        '--convolution', choices=['auto', 'xla'], default='auto', help="(default auto: oneDNN's)"
+    )
+    args = parser.parse_args(argv[1:])
+    rounds, fast = args.rounds, args.convolution == 'auto' and onednn.available()
     import torch
 
     torch.set_num_threads(timing.cores())
     of = timing.hardware()
     print(
         f'{of["processor"]}, {of["cores"]} cores, load {of["load_average"]:.1f} at the start; '
-        f'jax {of["versions"]["jax"]}, PyTorch {timing.torch_version()}; medians of {rounds} rounds\n'
+        f'jax {of["versions"]["jax"]}, PyTorch {timing.torch_version()}; medians of {rounds} rounds; '
+        f'convolutions: {"oneDNN" if fast else "XLA"}\n'
     )
-    print(training_tables.table([TITLES, *(row(layer, measure(layer, rounds)) for layer in LAYERS)]))
+    print(training_tables.table([TITLES, *(row(layer, measure(layer, rounds, fast)) for layer in LAYERS)]))
 
 
 if __name__ == '__main__':

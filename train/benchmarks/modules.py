@@ -15,6 +15,7 @@ from flax import nnx
 from train.benchmarks.arithmetic import multiply_adds
 from train.benchmarks.timing import alternate
 from train.benchmarks.training import spread
+from train.distributed.convolutions import compiled
 
 ROUNDS = 5
 
@@ -124,7 +125,7 @@ def abstract(tree: Any) -> Any:
     return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, nnx.Rngs))
 
 
-def measure(root: Call) -> dict[int, Cost]:
+def measure(root: Call, onednn: bool = False) -> dict[int, Cost]:
     """{id of a call: its cost}; calls alike are measured once."""
     known: dict[Any, Cost] = {}
     costs = {}
@@ -132,7 +133,7 @@ def measure(root: Call) -> dict[int, Cost]:
         shapes = abstract(nnx.to_pure_dict(nnx.split(call.module)[1]))
         key = str((graph_key(call), jax.tree.leaves(shapes), call.args, call.kwargs, call.first))
         if key not in known:
-            known[key] = cost(call)
+            known[key] = cost(call, onednn)
         costs[id(call)] = known[key]
     return costs
 
@@ -154,8 +155,11 @@ def walk(call: Call, depth: int = 0) -> Iterator[Call]:
         yield from walk(child, depth + 1)
 
 
-def cost(call: Call) -> Cost:
-    """The call's module alone on random inputs; `backward` is what gradients take beyond the forward pass."""
+def cost(call: Call, onednn: bool = False) -> Cost:
+    """The call's module alone on random inputs; `backward` is what gradients take beyond the forward pass.
+
+    `onednn` says whose convolutions it has (`convolutions.by_onednn`).
+    """
     graph, params, *rest = nnx.split(call.module, nnx.Param, ...)
     filled = jax.tree.map(
         lambda x: random(x) if isinstance(x, jax.ShapeDtypeStruct) else x,
@@ -188,7 +192,8 @@ def cost(call: Call) -> Cost:
         # The output itself as its gradient: anything else would have to be drawn or could be folded away.
         return out, back(out)
 
-    functions = {'forward': jax.jit(forward), 'both': jax.jit(both)}
+    jit = functools.partial(compiled, jax.jit) if onednn else jax.jit
+    functions = {'forward': jit(forward), 'both': jit(both)}
     calls: dict[str, Callable[[], Any]] = {
         name: functools.partial(lambda f: jax.block_until_ready(f(params, inputs)), function)
         for name, function in functions.items()

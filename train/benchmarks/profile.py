@@ -12,6 +12,7 @@ from train import config as options
 from train.benchmarks import modules, operators, synthetic
 from train.benchmarks.timing import alternate
 from train.benchmarks.training import Ours, spread
+from train.distributed.convolutions import by_onednn
 from train.workdir import read_summary
 
 OTHER = 'between modules, loss, optimiser, data'
@@ -32,7 +33,7 @@ def measure(config: options.ConfigDict, folder: pathlib.Path | None = None) -> d
         model = build.create_model(config, ours.sets['train'])  # the experiment's values have been donated
         model.train()
         root = modules.calls(model, images)
-        costs = modules.measure(root)
+        costs = modules.measure(root, by_onednn(config, ours.exp.devices))
         facts = ours.facts()
     own: dict[str, float] = modules.parts(root, costs)
     top_level = sum(costs[id(c)].forward + costs[id(c)].backward for c in root.children)

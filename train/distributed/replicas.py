@@ -20,6 +20,7 @@ from jaxtyping import Array
 from train import step
 from train.data import pipeline
 from train.data.pipeline import Feed
+from train.distributed.convolutions import compiled
 from train.distributed.devices import Devices
 from train.distributed.runner import added
 from train.state import TrainState, Values
@@ -31,6 +32,7 @@ class ReplicaRunner:
     Args:
         rates: each replica's peak learning rate, for which `optimizer` makes the rule; None where all have
             the task's own.
+        onednn: on CPU, as for `Runner`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class ReplicaRunner:
         count: int,
         rates: Array | None = None,
         optimizer: Callable[[Array], optax.GradientTransformation] | None = None,
+        onednn: bool = False,
     ):
         self.task, self.devices, self.chunk, self.count, self.rates = task, devices, chunk, count, rates
         self.vmaps = self.scans = devices.platform != 'cpu'
@@ -64,12 +67,13 @@ class ReplicaRunner:
 
         at = None if rates is None else 0
         together = functools.partial(jax.jit, donate_argnums=0)
-        self._alone: Any = together(train_step)
+        alone: Any = functools.partial(compiled, jax.jit) if onednn else jax.jit
+        self._alone = alone(train_step, donate_argnums=0)
         self._step: Any = together(jax.vmap(train_step, (0, at, None, 0)))
         self._chunk: Any = together(jax.vmap(train_chunk, (0, at, None, 1, None), (0, 1)))
-        self._eval_alone = jax.jit(eval_step)
+        self._eval_alone = alone(eval_step)
         self._eval = jax.jit(jax.vmap(eval_step, (0, 0, None, None, None)))
-        self._predict = jax.jit(predict_step)
+        self._predict = alone(predict_step)
 
     def train(self, state: TrainState, feed: Feed, count: int) -> tuple[TrainState, list[dict[str, Any]]]:
         """The states after `count` steps each, and the steps' metrics, [steps, replicas] when read."""
@@ -123,8 +127,8 @@ class ReplicaRunner:
         results = [self._predict(*first, feed.resident, row, np.int32(i)) for i, row in enumerate(feed.parts)]
         return np.concatenate(jax.device_get(results))
 
-    def lower(self, state: TrainState, feed: Feed) -> jax.stages.Lowered:
-        """What `train` calls for the feed's next batches, not yet compiled."""
+    def lower(self, state: TrainState, feed: Feed) -> Any:
+        """What `train` calls for the feed's next batches, to be compiled: `lower(...).compile()`."""
         row: Any = next(feed.parts)
         if self.scans:
             return self._chunk.lower(state, self.rates, feed.resident, self._padded(row[None]), 1)

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from train import step
 from train.data import pipeline
 from train.data.pipeline import Batch, Feed, Resident
+from train.distributed.convolutions import compiled
 from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
 
@@ -20,10 +21,12 @@ class Runner:
     """The compiled functions of a task: `train` some steps of a feed, `evaluate` or `predict` all of one.
 
     `chunk` is the most steps that one call of `train` is asked for. `layout` says how the state lies on
-    the devices (`Devices.layout`).
+    the devices (`Devices.layout`), `onednn` whose convolutions it uses (`convolutions.by_onednn`).
     """
 
-    def __init__(self, task: step.Task, devices: Devices, chunk: int, layout: Any = None):
+    def __init__(
+        self, task: step.Task, devices: Devices, chunk: int, layout: Any = None, *, onednn: bool = False
+    ):
         self.task = task
         self.devices = devices
         self.chunk = chunk
@@ -46,10 +49,11 @@ class Runner:
         def predict_step(params, stats, data, part, index):
             return step.predict_step(task, params, stats, pipeline.take(data, part), index)
 
-        self._train_step: Any = devices.compile(train_step, batch=2, outputs=outputs, donate=(0,))
-        self._train_chunk: Any = devices.compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
-        self._eval_step = devices.compile(eval_step, batch=3)
-        self._predict_step = devices.compile(predict_step, batch=3)
+        compile: Any = functools.partial(compiled, devices.compile) if onednn else devices.compile
+        self._train_step = compile(train_step, batch=2, outputs=outputs, donate=(0,))
+        self._train_chunk = compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
+        self._eval_step = compile(eval_step, batch=3)
+        self._predict_step = compile(predict_step, batch=3)
 
     def train(
         self, state: TrainState, feed: Feed, count: int
@@ -69,8 +73,8 @@ class Runner:
             self._wait(one)
         return state, metrics
 
-    def lower(self, state: TrainState, feed: Feed) -> jax.stages.Lowered:
-        """What `train` calls for the feed's next batches, not yet compiled."""
+    def lower(self, state: TrainState, feed: Feed) -> Any:
+        """What `train` calls for the feed's next batches, to be compiled: `lower(...).compile()`."""
         part = next(feed.parts)
         if feed.resident is not None and self._is_scanned(state, feed.resident, part):
             return self._train_chunk.lower(state, feed.resident, self._padded(np.stack([part])), 1)
