@@ -120,6 +120,14 @@ class Experiment:
         """The split that is evaluated after each epoch: 'validation' if the run has one, else 'test'."""
         return 'validation' if 'validation' in self.sets else 'test'
 
+    def check_updates(self) -> None:
+        """Raises a `UserError` if an update needs more batches than an epoch has."""
+        if self.config.optimizer.accumulate > self.spe:
+            raise UserError(
+                f'config.optimizer.accumulate: expected at most the {self.spe} batches of an epoch, '
+                f'got {self.config.optimizer.accumulate}'
+            )
+
     def evaluate(self, train_state: state.TrainState, split: str, *, ema: bool = False) -> dict[str, Any]:
         """Scores on every image of a split exactly once, in order."""
         params = train_state.ema if ema else train_state.params

@@ -22,7 +22,7 @@ from train.distributed import processes, runner
 from train.experiment import Experiment
 from train.metrics import EpochSums, joined, named
 from train.pace import Pace
-from train.reporting.console import Reporter, duration
+from train.reporting.console import Reporter
 from train.runtime import faults, signals, unraisable
 from train.runtime.signals import Stop, Stopped
 from train.state import TrainState
@@ -54,11 +54,7 @@ def run(
         changes = resume.match(workdir, config)
         if (finished := summary.finished(workdir, config)) is not None:
             if processes.first():
-                print(f'{workdir} is finished: {finished["epochs"]} epochs, {summary.score_line(finished)}')
-                more = 'stop.patience' if finished.get('stopped_by_patience') else 'epochs'
-                print(f'To continue, raise --config.{more}; to start again, choose another --workdir.')
-                if (page := workdir / 'report' / 'index.html').exists():
-                    print(f'report      {page}')
+                print('\n'.join(summary.finished_lines(workdir, finished)))
             return finished
         handled = signals.signals() if stop is None else contextlib.nullcontext(stop)
         with experiment.precision(config), handled as stop:
@@ -75,11 +71,7 @@ def train(
     fingerprints = {split: images.fingerprint for split, images in sets.items()}
     processes.agree({f'the {split} images': fingerprint for split, fingerprint in fingerprints.items()})
     exp = Experiment.create(config, sets)
-    if config.optimizer.accumulate > exp.spe:
-        raise UserError(
-            f'config.optimizer.accumulate: expected at most the {exp.spe} batches of an epoch, '
-            f'got {config.optimizer.accumulate}'
-        )
+    exp.check_updates()
     config = exp.config
     total = config.epochs * exp.spe
     metric = f'{exp.eval_split}_{config.checkpoint.metric}'
@@ -105,10 +97,7 @@ def train(
             write_json(workdir / 'config.json', config.to_dict())
         for line in [*changes, *lines]:
             reporter.line(line)
-        if step:
-            reporter.line(f'resumed at step {step} of {total}')
-        reporter.history(meta.history)
-        reporter.start(step, total, exp.devices)
+        reporter.start(meta.history, step, total, exp.devices)
         if reporter.display is not None:
             stop.say = reporter.line  # above the display, which would write over it
         exp.track = reporter.track
@@ -201,29 +190,17 @@ def train(
         try:
             with stop.interruptible(alone):
                 result = summary.create(exp, checkpoints, state, meta.history, scores)
-        except Stopped:
-            leave()
-        reporter.summary(result)
-        if result['stopped_by_patience']:
-            reporter.line(
-                f'stopped after {result["epochs"]} of {config.epochs} epochs: no better '
-                f'{metric.replace("_", " ")} for {config.stop.patience}'
-            )
-        trained = duration(sum(row['seconds'] for row in meta.history))
-        for line in summary.replica_lines(result):
-            reporter.line(line)
-        reporter.line(f'{summary.score_line(result)}, trained in {trained}')
-        events = ', TensorBoard events' if config.log.tensorboard else ''
-        reporter.line(f'summary.json, metrics.jsonl, checkpoints/{events} in {workdir}')
-        if config.log.report:
-            reporter.stage('drawing the report')
-            try:
+            reporter.summary(result)
+            for line in summary.last_lines(result, config, workdir):
+                reporter.line(line)
+            if config.log.report:
+                reporter.stage('drawing the report')
                 with stop.interruptible(alone):
                     said = outcome.finish(exp, state, result, meta.history, workdir)
-            except Stopped:
-                leave()
-            reporter.pictures(workdir / 'report', step)
-            reporter.line(said)
+                reporter.pictures(workdir / 'report', step)
+                reporter.line(said)
+        except Stopped:
+            leave()
         return result
 
 

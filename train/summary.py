@@ -14,6 +14,7 @@ from train.checkpointing.checkpoints import Checkpoints
 from train.checkpointing.meta import versions
 from train.config import ConfigDict
 from train.experiment import Experiment
+from train.progress import duration
 from train.reporting.console import spread
 from train.state import TrainState
 from train.workdir import read_summary
@@ -147,9 +148,33 @@ def score_line(summary: dict[str, Any]) -> str:
     return f'test accuracy {accuracy}%, loss {loss}, macro F1 {f1}%'
 
 
-def replica_lines(summary: dict[str, Any]) -> list[str]:
-    """A line for each replica; none for a single run."""
-    return [
+def last_lines(summary: dict[str, Any], config: ConfigDict, workdir: pathlib.Path) -> list[str]:
+    """What a run prints at its end, before its report: the scores, of each replica too, and its files."""
+    lines = [
         f'seed {one["seed"]}, learning rate {one["learning_rate"]:g}: {score_line(one)}'
         for one in summary.get('replicas', ())
+    ]
+    if patience := summary['stopped_by_patience']:
+        scored = f'{"validation" if config.data.validation else "test"} {config.checkpoint.metric}'
+        lines.insert(
+            0,
+            f'stopped after {summary["epochs"]} of {config.epochs} epochs: no better '
+            f'{scored.replace("_", " ")} for {patience}',
+        )
+    events = ', TensorBoard events' if config.log.tensorboard else ''
+    return [
+        *lines,
+        f'{score_line(summary)}, trained in {duration(summary["training_seconds"])}',
+        f'summary.json, metrics.jsonl, checkpoints/{events} in {workdir}',
+    ]
+
+
+def finished_lines(workdir: pathlib.Path, summary: dict[str, Any]) -> list[str]:
+    """What a run prints that was finished before."""
+    more = 'stop.patience' if summary.get('stopped_by_patience') else 'epochs'
+    page = workdir / 'report' / 'index.html'
+    return [
+        f'{workdir} is finished: {summary["epochs"]} epochs, {score_line(summary)}',
+        f'To continue, raise --config.{more}; to start again, choose another --workdir.',
+        *([f'report      {page}'] if page.exists() else []),
     ]

@@ -62,10 +62,16 @@ class Reporter:
         """One line, above the display where there is one."""
         self.console.print(text)
 
-    def start(self, done: int, total: int, devices: Devices) -> None:
-        """Opens the logs and, on a terminal, the display; announces the first step's compilation."""
+    def start(self, history: list[dict[str, Any]], done: int, total: int, devices: Devices) -> None:
+        """Opens the logs with the epochs so far, `history`, and on a terminal the display; announces the
+        first step's compilation."""
         self.since, self.first, self.total, self.devices = time.monotonic(), done, total, devices
-        if self.quiet or done >= total:
+        if done:
+            self.line(f'resumed at step {done} of {total}')
+        if self.quiet:
+            return
+        self.logs.history(history)
+        if done >= total:
             return
         self.logs.start(done, self.config.to_dict())
         self.first_step = FirstStep(program(self.config, devices))
@@ -121,11 +127,6 @@ class Reporter:
             if self.silence.due():
                 self.line(f'{name} {done}/{total}')
             yield item
-
-    def history(self, rows: list[dict[str, Any]]) -> None:
-        """Begins with these epochs."""
-        if not self.quiet:
-            self.logs.history(rows)
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """One line for an epoch, on the console and in the logs."""

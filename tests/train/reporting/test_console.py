@@ -51,8 +51,7 @@ def row(epoch, accuracy, step=10):
 def reporter(tmp_path, out, **changes):
     config = runs.digits(tmp_path, **changes)
     made = Reporter(tmp_path, config, console=out)
-    made.history([])
-    made.start(0, 20, DEVICES)
+    made.start([], 0, 20, DEVICES)
     return made
 
 
