@@ -87,7 +87,7 @@ def test_names_that_are_no_unicode(run, test_images, tmp_path, capsys):
     ('words', 'message'),
     [
         (['nowhere.png'], 'nowhere.png: expected an image or a folder with images, found none'),
-        (['bad.png'], 'bad.png: not a readable image'),
+        (['bad.png'], 'bad.png: not a readable image (of no known format); replace or delete it'),
         (['bad.png', '--csv', 'x.txt'], '--csv: expected a file .csv in a folder that exists, got x.txt'),
         (['bad.png', '--checkpoint', '7'], '--checkpoint: expected best, last or one of'),
     ],

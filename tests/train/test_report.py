@@ -54,6 +54,8 @@ def test_a_report_of_another_split_and_checkpoint(finished, tmp_path):
     workdir, _, _ = finished
     page = report.rebuild(workdir, checkpoint='best', split='train', folder=tmp_path / 'of_train')
     assert 'train accuracy' in page.read_text()
+    # The command breaks between its words only.
+    assert '<pre class="full"><span>train.run(config,</span> <span>workdir),</span>' in page.read_text()
 
 
 def test_the_command(finished, tmp_path, capsys):

@@ -20,7 +20,9 @@ def decode(data: bytes, file: str) -> np.ndarray:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f'{file}: not a readable image ({error}); replace or delete it') from error
+        # Pillow would name the object in memory, not the file.
+        why = 'of no known format' if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f'{file}: not a readable image ({why}); replace or delete it') from error
 
 
 def decode_file(path: pathlib.Path) -> np.ndarray:

@@ -13,13 +13,14 @@ from jaxtyping import Array, Float
 
 from flaxnets.layers import attend
 from flaxnets.layers.attention import TokenAttention
+from flaxnets.layers.framework.attention import Attention
 from flaxnets.layers.sliced_attention import SlicedAttention
 from train.reporting import watch
 from train.reporting.figures import LIGHT, figure, show_image, styled
 from train.reporting.tokens import COLOURS, grid_of, queries
 
 Weights = Float[np.ndarray, 'batch heads tokens tokens']
-KINDS = (SlicedAttention, TokenAttention)
+KINDS = (SlicedAttention, TokenAttention, Attention)
 
 
 def weights(model: nnx.Module, images: Float[Array, 'batch height width channels']) -> list[Weights]:
@@ -56,8 +57,10 @@ def maps(
 
 
 @styled
-def draw(image: np.ndarray, found: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Any:
-    """The image, and its maps in a grid; each map is scaled to its own largest weight."""
+def draw(
+    image: np.ndarray, found: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, name: str = 'image'
+) -> Any:
+    """The image under its `name`, and its maps in a grid; each map is scaled to its own largest weight."""
     height, width = image.shape[:2]
     ratio = height / width
     side = min(0.62, 4.0 / len(columns)) if len(columns) > 3 else 1.1
@@ -68,23 +71,34 @@ def draw(image: np.ndarray, found: np.ndarray, rows: Sequence[str], columns: Seq
         width_ratios=(1.2, side * len(columns)),
     )
     show_image(left, image)
-    left.set(title='image')
+    left.set(title=name)
     if columns[0].startswith('token'):
         mark(left, found.shape[2:], (height, width))
     mosaic, down, across = tiled(found)
     shown = axes.imshow(
         100 * mosaic, cmap='cividis', vmin=0, vmax=100, interpolation='nearest', aspect='auto'
     )
-    axes.set_yticks([(row + 0.5) * down - 1 for row in range(len(rows))], rows)
-    turn = {'rotation': 40, 'ha': 'right', 'rotation_mode': 'anchor'} if len(columns) > 3 else {}
-    axes.set_xticks([(column + 0.5) * across - 1 for column in range(len(columns))], columns, **turn)
+    label, ticks = numbered(rows)
+    axes.set_yticks([(row + 0.5) * down - 1 for row in range(len(rows))], ticks)
+    axes.set_ylabel(label)
+    label, ticks = numbered(columns)
+    axes.set_xticks([(column + 0.5) * across - 1 for column in range(len(columns))], ticks)
+    axes.set_xlabel(label)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     bar = drawn.colorbar(shown, ax=axes, shrink=0.9, pad=0.02)
-    bar.set_label('weight (% of the largest)', fontsize=8)
+    bar.set_label('weight (% of the largest)')
     bar.outline.set_visible(False)
     return drawn
+
+
+def numbered(names: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The axis label and the ticks of names such as 'head 1', 'head 2': what they share, and the numbers."""
+    words = {name.rpartition(' ')[0] for name in names}
+    if len(words) > 1:
+        return '', names
+    return words.pop(), [name.rpartition(' ')[2] for name in names]
 
 
 def tiled(found: np.ndarray) -> tuple[np.ndarray, int, int]:

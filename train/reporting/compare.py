@@ -3,6 +3,7 @@
 Runs whose configs differ only in the seed are grouped: mean and standard deviation.
 """
 
+import collections
 import dataclasses
 import pathlib
 import statistics
@@ -59,7 +60,9 @@ def read(workdir: pathlib.Path) -> Run:
     """The run in `workdir`; a `UserError` where there is none, or none that has finished an epoch."""
     config = read_config(workdir, builds=False)
     if config is None:
-        raise UserError(f'--compare: expected the folders of runs, but {workdir} does not exist or is none')
+        raise UserError(
+            f'--compare: expected the folders of runs, but {workdir} does not exist or is not one'
+        )
     history = read_metrics(workdir)
     if not history:
         raise UserError(f'--compare: {workdir} has not finished an epoch yet; leave it out')
@@ -144,15 +147,21 @@ def mean(values: Sequence[float], form: str) -> Cell:
 
 
 def by_seed(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that differ only in the seed (and in where their data are), under the first one's name."""
+    """Runs that differ only in the seed (and in where their data are), under the first one's name.
+
+    A seed comes once in a group: a second run of it, as after a change of the code, stands by itself.
+    """
     groups: dict[tuple[Any, ...], list[Run]] = {}
+    made: collections.Counter[tuple[Any, ...]] = collections.Counter()
     for run in runs:
         key = tuple(
             sorted(
                 (name, repr(value)) for name, value in run.options.items() if decides(name) and name != 'seed'
             )
         )
-        groups.setdefault(key, []).append(run)
+        same = (*key, repr(run.options['seed']))
+        groups.setdefault((*key, made[same]), []).append(run)
+        made[same] += 1
     return {
         group[0].name + (f' ({len(group)} seeds)' if len(group) > 1 else ''): group
         for group in groups.values()

@@ -121,3 +121,4 @@ def whole_epochs(axes: Any, rows: Rows) -> None:
     longest = max((len(line.get_xdata()) for line in axes.lines), default=0)
     if len(rows) == longest == 1:
         axes.set_xlim(rows[0]['epoch'] - 1, rows[0]['epoch'] + 1)
+        axes.set_xticks([rows[0]['epoch']])

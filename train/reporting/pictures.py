@@ -146,6 +146,8 @@ def neighbour_choices(run: Results) -> Iterator[Picture]:
             f'The {last.numbers.shape[2]} tokens that layer {number} gathers for each of three tokens '
             f'(filled). Share of all neighbours that lie within the 3 × 3 around their token: {near}'
         )
+        if last.border:
+            caption += ' Squares beside the image are tokens of its border of zeros.'
         names = [run.class_names[label] for label in run.images.labels[run.shown]]
         drawn = neighbours.draw(pixels, columns, names)
         yield Picture(f'neighbours_{number}', f'Neighbours, layer {number}', caption, drawn)
@@ -157,10 +159,11 @@ def attention_maps(run: Results) -> Iterator[Picture]:
     for number, (index, pixels) in enumerate(zip(run.shown, run.pixels(run.shown), strict=True)):
         if layers:
             found, rows, columns = attention.maps(layers, number, pixels.shape[:2])
-            of = 'the class token' if columns[0].startswith('head') else 'the marked tokens'
+            classified = columns[0].startswith('head')
+            of, each = ('the class token', 'block') if classified else ('the marked tokens', 'layer')
             true = run.class_names[run.images.labels[index]]
-            caption = f'Where the weights of {of} lie, block by block. True class: {true}.'
-            drawn = attention.draw(pixels, found, rows, columns)
+            caption = f'Where the weights of {of} lie, {each} by {each}, in an image of class {true}.'
+            drawn = attention.draw(pixels, found, rows, columns, name=true)
             yield Picture(f'attention_{number + 1}', f'Attention, image {index}', caption, drawn)
 
 

@@ -171,8 +171,10 @@ def reproduction(run: Results) -> Section:
     found |= {'device': summary.get('devices', 'not recorded')}
     found |= summary.get('versions', {})
     resolved = '\n'.join(f'{key} = {value!r}' for key, value in sorted(options.flatten(run.config).items()))
+    # A line breaks between arguments, not after the hyphens of --config.
+    words = ' '.join(f'<span>{html.escape(word)}</span>' for word in str(found.pop('command')).split(' '))
     parts = [
-        f'<pre class="full">{html.escape(str(found.pop("command")))}</pre>',
+        f'<pre class="full">{words}</pre>',
         page.facts(found),
         f'<details><summary>All options of the run</summary><pre>{html.escape(resolved)}</pre></details>',
     ]

@@ -19,6 +19,7 @@ from flaxnets.layers.framework.token_options import TokenLayerOptions
 from flaxnets.layers.init import Types
 
 Tokens = Float[Array, 'batch tokens width']
+Heads = Float[Array, 'batch heads tokens features']
 
 
 class Attention(nnx.Module):
@@ -43,8 +44,12 @@ class Attention(nnx.Module):
         heads = (batch, tokens, self.heads, width // self.heads)
         q, k, v = (part(x).reshape(heads).swapaxes(1, 2) for part in (self.query, self.key, self.value))
         key = self.dropout.key(rngs)
-        y = attend(q, k, v) if key is None else self._dropped(q, k, v, key)
+        y = self.attend(q, k, v) if key is None else self._dropped(q, k, v, key)
         return self.out(y.swapaxes(1, 2).reshape(x.shape))
+
+    def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
+        """What every token gathers, for each head: `[B, heads, T, e]`."""
+        return attend(q, k, v)
 
     def _dropped(self, q: Array, k: Array, v: Array, key: Array) -> Array:
         def dropped(q, k, v):

@@ -26,6 +26,15 @@ def test_runs_that_differ_in_their_seeds_stand_together(tmp_path):
     assert (tmp_path / 'out' / 'compare_test_accuracy.png').exists()
 
 
+def test_two_runs_of_one_seed_are_not_two_seeds(tmp_path):
+    runs = [compare.read(leave(tmp_path, name, seed=seed)) for name, seed in (('a', 0), ('b', 0), ('c', 1))]
+    groups = compare.by_seed(runs)
+    assert {name: [run.name for run in group] for name, group in groups.items()} == {
+        'a (2 seeds)': ['a', 'c'],
+        'b': ['b'],
+    }
+
+
 def test_of_many_differences_the_defaults_are_left_out(tmp_path):
     run = compare.read(leave(tmp_path, 'a'))
     few = {'epochs': 9, 'optimizer.name': 'sgd'}

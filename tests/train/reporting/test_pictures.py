@@ -9,7 +9,18 @@ from sklearn import metrics
 
 from flaxnets.layers.framework.convnn_attention import ConvNNAttention
 from flaxnets.layers.framework.knn_attention import KNNAttention
-from train.reporting import choices, classes, curves, examples, figures, pictures, report, sheets, watch
+from train.reporting import (
+    attention,
+    choices,
+    classes,
+    curves,
+    examples,
+    figures,
+    pictures,
+    report,
+    sheets,
+    watch,
+)
 from train.reporting.page import Cell, number, table, word
 from train.reporting.published import published
 from train.reporting.tokens import grid_of
@@ -45,6 +56,25 @@ def test_every_chart_names_its_axes():
         for axes in figure.axes:
             assert axes.get_xlabel()
             assert axes.get_ylabel()
+
+
+def test_a_run_of_one_epoch_has_no_other_on_its_axis():
+    axes = curves.learning_curve(history()[:1], 'loss').axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ['1']
+
+
+def test_the_axes_of_attention_maps_are_named_and_numbered():
+    names = [f'head {number}' for number in (1, 2, 3, 4)]
+    drawn = attention.draw(
+        np.zeros((4, 4, 3), np.uint8), np.ones((2, 4, 2, 2)), ['block 1', 'block 2'], names
+    )
+    axes = drawn.axes[1]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ('head', 'block')
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ['1', '2', '3', '4']
+    assert attention.numbered(['layer 1, head 1', 'layer 2, head 1']) == (
+        '',
+        ['layer 1, head 1', 'layer 2, head 1'],
+    )
 
 
 def test_numbers_of_every_size_are_short():
@@ -218,6 +248,7 @@ def test_watching_leaves_the_layer_as_it_was(run):
     assert type(run.model).__call__ is method
 
 
+TINY = {'blocks': 2, 'width': 8, 'mlp_width': 8, 'patch_size': 2, 'heads': 2}
 BRANCHING = {'width': 4, 'num_layers': 2, 'num_candidates': 9, 'num_neighbors': 4}
 
 
@@ -228,6 +259,7 @@ BRANCHING = {'width': 4, 'num_layers': 2, 'num_candidates': 9, 'num_neighbors': 
         ('vgg11', VGG, {'kernels', *(f'neighbours_{n}' for n in range(1, 6))}),
         ('vit', {'blocks': 2, 'heads': 2, 'width': 4}, {'attention_1', 'attention_2', 'attention_3'}),
         ('attention', {'width': 4, 'num_heads': 2}, {'attention_1', 'attention_2', 'attention_3'}),
+        ('vit_tiny', TINY | {'layer': 'attention'}, {'attention_1', 'attention_2', 'attention_3'}),
         ('expert_cnn', {'blocks': 2, 'width': 8}, {'experts', 'kernels'}),
         ('mnist_cnn', {'widths': (4, 4)}, {'kernels'}),
         ('mlp', {}, set()),
@@ -245,6 +277,7 @@ def test_a_report_has_its_models_pictures(tmp_path, name, model_options, expecte
     html = path.read_text()
     assert all(f'id="{stem}"' in html for stem in there)
     assert 'cat &amp; dog' in html
+    assert ('border of zeros' in html) == (name == 'vgg11')
     assert 'cat & dog' not in html
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)  # nothing from outside
     ids = re.findall(r'<(?:section|figure)[^>]* id="([^"]*)"', html)
