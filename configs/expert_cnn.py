@@ -9,6 +9,7 @@ them open: batch 128, random crop with padding 4 and horizontal flip, CIFAR-10's
 """
 
 from train import config as c
+from train import recipes
 
 
 def get_config(argument: str = '') -> c.ConfigDict:
@@ -20,8 +21,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     config.model.name = 'expert_cnn'
     config.data.name = 'cifar10'
     config.data.batch_size = 128
-    config.data.mean = (0.4914, 0.4822, 0.4465)
-    config.data.std = (0.2470, 0.2435, 0.2616)
+    config.data.update(recipes.CIFAR_10)
     config.data.augment.crop = 4
     config.data.augment.flip = True
     config.optimizer.name = 'adamw'
@@ -29,11 +29,9 @@ def get_config(argument: str = '') -> c.ConfigDict:
     config.optimizer.weight_decay = 1e-3
     config.schedule.name = 'cosine'
     if variation.digits:
-        c.embedded_digits(config, image_size=16, channels=3)
+        c.embedded_digits(config, image_size=16, channels=3, crop=1)
         config.epochs = 3
         config.data.batch_size = 64
-        config.data.augment.crop = 1
-        config.data.augment.flip = False  # a mirrored digit is another sign
         config.optimizer.learning_rate = 1e-3
         config.model.width = 16
     return config

@@ -31,8 +31,6 @@ def get_config(argument: str = '') -> c.ConfigDict:
         config.model.blocks = (1, 1, 1, 1)
         config.model.dropout = 0.0
         config.data.batch_size = 64
-        config.data.augment.crop = 0
-        config.data.augment.flip = False
         config.epochs = 10
         config.optimizer.learning_rate = 2e-3
     return config

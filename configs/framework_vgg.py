@@ -48,13 +48,12 @@ def get_config(argument: str = '') -> c.ConfigDict:
         config.epochs = 4
         config.optimizer.learning_rate = 1e-3
     if variation.digits:
-        c.embedded_digits(config, image_size=32, channels=3)
+        c.embedded_digits(config, image_size=32, channels=3, crop=config.data.augment.crop)
         config.model.widths = (8, 16, 32, 32, 32)
         config.model.hidden = (64, 64)
         config.model.pooled = 1
         config.model.dropout = 0.0
         config.data.batch_size = 32
-        config.data.augment.flip = False
         config.epochs = 8
         config.optimizer.learning_rate = 2e-3
     return config

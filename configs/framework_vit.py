@@ -38,8 +38,6 @@ def get_config(argument: str = '') -> c.ConfigDict:
         config.model.width = 48
         config.model.mlp_width = 96
         config.data.batch_size = 64
-        config.data.augment.crop = 0
-        config.data.augment.flip = False
         config.epochs = 8
         config.optimizer.learning_rate = 2e-3
     return config

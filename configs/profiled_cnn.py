@@ -26,9 +26,7 @@ def get_config(argument: str = '') -> c.ConfigDict:
     recipes.profiled(config, 'profiled_cnn', pruned=variation.pruned, crop=variation.crop)
     config.loss.softmax_twice = True
     if variation.digits:
-        c.embedded_digits(config, image_size=16, channels=3)
-        config.data.augment.crop = 1
-        config.data.augment.flip = False
+        c.embedded_digits(config, image_size=16, channels=3, crop=1)
         config.epochs = 5
         config.optimizer.learning_rate = 1e-3
     return config

@@ -29,12 +29,10 @@ def get_config(argument: str = '') -> c.ConfigDict:
     recipes.profiled(config, 'vgg16', pruned=variation.pruned, crop=variation.crop)
     config.model.num_classes = 10 if variation.pruned else 1000
     if variation.digits:
-        c.embedded_digits(config, image_size=32, channels=3)
+        c.embedded_digits(config, image_size=32, channels=3, crop=1)
         config.model.widths = (8, 16, 32, 32, 32)
         config.model.hidden = (64, 64)
         config.model.pooled = 1
-        config.data.augment.crop = 1
-        config.data.augment.flip = False
         config.epochs = 15
         config.optimizer.learning_rate = 1e-3
     return config

@@ -8,7 +8,7 @@ from small_models import narrow
 
 import flaxnets
 import train
-from train import cli
+from train import config_flags
 from train.torch_reference import networks
 
 CONFIGS = [
@@ -61,7 +61,7 @@ VARIATIONS = [
 def parse(name, monkeypatch):
     monkeypatch.chdir(runs.ROOT)
     family, _, argument = name.partition(':')
-    return cli.parse(['train', '--config', f'configs/{family}.py:{argument}'])[0]
+    return config_flags.parse(['train', '--config', f'configs/{family}.py:{argument}'])[0]
 
 
 @pytest.mark.parametrize('name', VARIATIONS)

@@ -4,7 +4,7 @@ import pytest
 import runs
 
 import train
-from train import cli
+from train import config_flags
 
 # Config -> (epochs, test accuracy in percent that it must beat); chance is 10, of vit's five classes 20.
 LEARNS = {
@@ -26,7 +26,7 @@ LEARNS = {
 def test_beats_chance(name, tmp_path, monkeypatch):
     monkeypatch.chdir(runs.ROOT)
     family, _, argument = name.partition(':')
-    config, _ = cli.parse(['train', '--config', f'configs/{family}.py:{argument}'])
+    config, _ = config_flags.parse(['train', '--config', f'configs/{family}.py:{argument}'])
     config.epochs, least = LEARNS[name]
     config.parallel = 'single'
     config.log.tensorboard = False

@@ -17,6 +17,7 @@ from typing import Any
 from flaxnets.errors import UserError
 from train import cli
 from train.arguments import Parser
+from train.config_flags import parse
 
 EXAMPLES = """
   python -m train.benchmark --config configs/branching_attn.py --against torch
@@ -95,7 +96,7 @@ def training(args: argparse.Namespace, changes: list[str]) -> dict[str, Any]:
             raise UserError("--against: expected PyTorch; install it with pip install 'flaxnets[torch]'")
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # a GPU's memory is for both
     configs = {
-        file.removeprefix('configs/').replace('.py', '', 1): cli.parse(['', '--config', file, *changes])[0]
+        file.removeprefix('configs/').replace('.py', '', 1): parse(['', '--config', file, *changes])[0]
         for file in args.config
     }
     from train.benchmarks import timing, training_tables

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 import flaxnets
 from flaxnets.errors import UserError
 from flaxnets.options import Declared
+from train import combinations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Option:
 OPTIONS: dict[str, Option] = {
     'seed': Option(0, 'random seed of initial values, order, augmentation, dropout and candidates', low=0),
     'replicas': Option(1, 'runs with the seeds from `seed` on, trained at once on one device', low=1),
-    'sweep.learning_rate': Option((), 'peak learning rates, a replica with `seed` for each; empty: none'),
+    'sweep.learning_rate': Option((), 'peak learning rates, one replica with `seed` for each; empty: none'),
     'epochs': Option(10, 'passes over the training images', low=1),
     'precision': Option(
         'float32',
@@ -88,9 +89,9 @@ OPTIONS: dict[str, Option] = {
     ),
     'data.workers': Option(4, 'threads that read batches ahead of a streamed set', low=1),
     'data.mean': Option(
-        (), 'subtracted from pixels in [0, 1], one a channel; empty: 0; auto: measured, as is data.std'
+        (), 'subtracted from pixels in [0, 1], one per channel; empty: 0; auto: measured, as is data.std'
     ),
-    'data.std': Option((), 'then divided by, one a channel; empty: 1'),
+    'data.std': Option((), 'then divided by, one per channel; empty: 1'),
     'data.augment.crop': Option(0, 'random crop after padding by this many pixels', low=0),
     'data.augment.crop_fill': Option('zero', 'what the padding is filled with', ('zero', 'reflect')),
     'data.augment.flip': Option(False, 'random horizontal flip'),
@@ -231,14 +232,19 @@ def one_of(key: str, value: str, choices: Collection[str]) -> str:
     return value
 
 
-def embedded_digits(config: ConfigDict, *, image_size: int, channels: int) -> None:
-    """Points a config at the embedded handwritten digits, at the size its model expects."""
+def embedded_digits(config: ConfigDict, *, image_size: int, channels: int, crop: int = 0) -> None:
+    """Points a config at the embedded handwritten digits, at the size its model expects.
+
+    They are not flipped: a mirrored digit is another sign. `crop` is that of `data.augment`.
+    """
     config.convolution = 'xla'  # the runs are too short to be compiled anew at each start
     config.data.name = 'digits'
     config.data.image_size = (image_size,)
     config.data.channels = channels
     config.data.mean = (0.5,) * channels
     config.data.std = (0.5,) * channels
+    config.data.augment.crop = crop
+    config.data.augment.flip = False
 
 
 def validate(config: Any) -> ConfigDict:
@@ -292,7 +298,9 @@ def _checked(given: Mapping[str, Any]) -> ConfigDict:
     checked = ConfigDict(convert_dict=True)
     for key, option in OPTIONS.items():
         _set(checked, key, check(key, given.get(key, option.default), option))
-    _check_together(checked)
+    every(checked.checkpoint.every)
+    _check_pixels(checked.data)
+    combinations.check(checked)
     return checked
 
 
@@ -388,36 +396,6 @@ def model_options(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.items() if key != 'name'}
 
 
-def _check_together(config: ConfigDict) -> None:
-    """Options that depend on one another."""
-    every(config.checkpoint.every)
-    _check_pixels(config.data)
-    if not config.schedule.decay_epochs:
-        raise UserError('config.schedule.decay_epochs: expected more than 0, got 0')
-    if config.schedule.warmup_epochs >= config.epochs:
-        raise UserError(
-            f'config.schedule.warmup_epochs: expected less than epochs, {config.epochs}, '
-            f'got {config.schedule.warmup_epochs:g}'
-        )
-    if config.optimizer.nesterov and not config.optimizer.momentum:
-        raise UserError('config.optimizer.nesterov: expected a momentum above 0 beside it, got momentum 0')
-    for key in ('skip', 'rename', 'optimizer'):
-        if config.init_from[key] and not config.init_from.path:
-            raise UserError(
-                f'config.init_from.{key}: expected init_from.path too, the weights that it is about'
-            )
-    _check_replicas(config)
-    if config.precision == 'float16' and (config.parallel == 'pmap' or config.optimizer.accumulate > 1):
-        given = 'parallel=pmap' if config.parallel == 'pmap' else 'optimizer.accumulate above 1'
-        raise UserError(
-            f'config.precision: expected float32 or bfloat16 beside {given}, got float16 (it scales the loss)'
-        )
-    unused = {'adam': ('momentum', 'nesterov'), 'adamw': ('momentum', 'nesterov'), 'sgd': ()}
-    for key in unused[config.optimizer.name]:
-        if config.optimizer[key]:
-            raise UserError(f'config.optimizer.{key}: expected sgd beside it, got {config.optimizer.name}')
-
-
 def _check_pixels(data: ConfigDict) -> None:
     """`mean` and `std` have equal lengths; with 'auto' both are measured, and `std` is ignored."""
     if data.mean == AUTO:
@@ -425,7 +403,7 @@ def _check_pixels(data: ConfigDict) -> None:
         return
     for key in ('mean', 'std'):
         if not all(type(value) in (int, float) and math.isfinite(value) for value in data[key]):
-            raise UserError(f'config.data.{key}: expected numbers, one a channel, got {data[key]}')
+            raise UserError(f'config.data.{key}: expected numbers, one per channel, got {data[key]}')
     if len(data.mean) != len(data.std):
         raise UserError(
             f'config.data.std: expected as many values as data.mean, {len(data.mean)}, got {len(data.std)}'
@@ -450,32 +428,6 @@ def replica(config: ConfigDict, index: int) -> ConfigDict:
     else:
         alone.seed = config.seed + index
     return alone
-
-
-def _check_replicas(config: ConfigDict) -> None:
-    """What replicas cannot be combined with."""
-    rates = config.sweep.learning_rate
-    if not all(type(rate) in (int, float) and 0 <= rate < math.inf for rate in rates) or len(rates) == 1:
-        raise UserError(
-            f'config.sweep.learning_rate: expected two or more numbers of at least 0, such as [1e-3,1e-2], '
-            f'got {rates}'
-        )
-    if rates and config.replicas not in (1, len(rates)):
-        raise UserError(
-            f'config.replicas: expected 1 or {len(rates)}, one for each of sweep.learning_rate, '
-            f'got {config.replicas}'
-        )
-    if replicas(config) == 1:
-        return
-    key = 'sweep.learning_rate' if rates else 'replicas'
-    for other, fits, instead in (
-        ('parallel', config.parallel in ('jit', 'single'), 'parallel=single'),
-        ('devices', config.devices <= 1, 'devices=1'),
-        ('data.placement', config.data.placement != 'stream', 'data.placement=device'),
-        ('init_from.path', not config.init_from.path, 'no init_from.path'),
-    ):
-        if not fits:
-            raise UserError(f'config.{key}: expected {instead} beside it, got {flatten(config)[other]}')
 
 
 def _frozen(value: Any) -> Any:

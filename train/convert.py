@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flaxnets.errors import NoTorchMap, UserError
-from train import arguments, cli
+from train import arguments, cli, config_flags
 from train.arguments import Parser
 from train.progress import shown
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError('expected --from PATH and --to PATH; see --help')
     config = None
     if any(arg.lstrip('-').startswith('config') for arg in rest):
-        config, _ = cli.parse([argv[0], *rest])
+        config, _ = config_flags.parse([argv[0], *rest])
     elif rest:
         raise UserError(f'command line: {rest[0]!r} is not expected; see --help')
     given = {key: value for key, value in vars(args).items() if key not in ('source', 'to', 'table')}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flaxnets.errors import UserError
 from train import cli
 from train.arguments import Parser
+from train.config_flags import parse
 
 EXAMPLES = """
   python -m train.profile --config configs/profiled_cnn.py
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     if args.compare and len(args.config) != 2:
         raise UserError(f'--compare: expected --config twice, got {len(args.config)}')
     configs = {
-        file.removeprefix('configs/').replace('.py', '', 1): cli.parse(['', '--config', file, *changes])
+        file.removeprefix('configs/').replace('.py', '', 1): parse(['', '--config', file, *changes])
         for file in args.config
     }
     from train.benchmarks import profile, profile_tables, timing

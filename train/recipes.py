@@ -50,7 +50,7 @@ def framework(config: ConfigDict, dataset: str, *, honest: bool) -> None:
     config.epochs = 150
     config.data.name = dataset
     config.data.batch_size = 256
-    config.data.mean, config.data.std = pixels['mean'], pixels['std']
+    config.data.update(pixels)
     config.optimizer.name = 'adamw'
     config.optimizer.learning_rate = 1e-4
     config.optimizer.weight_decay = 0.01

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from flaxnets.errors import UserError
-from train import cli
+from train import cli, config_flags
 from train import config as options
 
 CONFIG = 'configs/branching_attn.py'
@@ -28,7 +28,7 @@ def _in_checkout(monkeypatch):
 
 
 def parse(*args):
-    return cli.parse(['train', *args])
+    return config_flags.parse(['train', *args])
 
 
 def test_published_recipe():

@@ -18,7 +18,7 @@ from flaxnets.interop import optimizer_state, renames
 from flaxnets.interop.matching import Match
 from flaxnets.interop.model_card import ModelCard
 from flaxnets.layers import candidates
-from train import build, cli, convert, data, evaluate, optim, report, state
+from train import build, cli, config_flags, convert, data, evaluate, optim, report, state
 from train import config as options
 from train.checkpointing import init_from, resume
 from train.checkpointing.checkpoints import Checkpoints
@@ -563,9 +563,9 @@ def test_the_user_may_name_the_code_too(evil):
 
 def test_a_run_of_ones_own_model_continues_where_it_is_named(evil):
     with pytest.raises(UserError, match=r'with --continue as --config\.model\.name=evil:build'):
-        cli.parse(['train', '--continue', 'received'])
+        config_flags.parse(['train', '--continue', 'received'])
     assert not evil.exists()
-    config, _ = cli.parse(['train', '--continue', 'received', '--config.model.name=evil:build'])
+    config, _ = config_flags.parse(['train', '--continue', 'received', '--config.model.name=evil:build'])
     assert config.model.name == 'evil:build'
 
 

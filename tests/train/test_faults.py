@@ -245,14 +245,14 @@ def test_chunks_leave_no_trace(whole, shared, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'moment', ['the first step', 'a step', 'right after a save', 'evaluation', 'the last evaluation']
+    'moment', ['the first step', 'a step', 'just after a save', 'evaluation', 'the last evaluation']
 )
 def test_a_signal_at_any_moment(moment, whole, shared, tmp_path, monkeypatch):
-    every = '1 step' if moment == 'right after a save' else '1 epoch'
+    every = '1 step' if moment == 'just after a save' else '1 epoch'
     owner, name, count = {
         'the first step': (Runner, 'train', 1),
         'a step': (Runner, 'train', 6),
-        'right after a save': (Runner, 'train', 7),
+        'just after a save': (Runner, 'train', 7),
         'evaluation': (experiment.Experiment, 'evaluate', 2),
         'the last evaluation': (experiment.Experiment, 'evaluate', 3),
     }[moment]

@@ -16,7 +16,7 @@ import xla_flags
 
 import train
 from flaxnets.errors import UserError
-from train import cli
+from train import config_flags
 from train.checkpointing.checkpoints import committed
 from train.distributed import processes
 from train.reporting import console
@@ -245,7 +245,7 @@ def test_who_asks_for_several_processes(monkeypatch, flags, variables, expected)
 @pytest.mark.usefixtures('no_launcher')
 def test_process_flags_that_do_not_fit(flags, message):
     def request():
-        _, found = cli.process_flags(['train', *flags.split()])
+        _, found = config_flags.of_processes(['train', *flags.split()])
         return processes.requested(found.coordinator, found.processes, found.process_id)
 
     with pytest.raises(UserError, match=message):
@@ -254,6 +254,6 @@ def test_process_flags_that_do_not_fit(flags, message):
 
 def test_process_flags_may_stand_anywhere():
     argv = ['train', '--config', 'a.py', '--processes=2', '--config.seed=1', '--workdir', 'b']
-    rest, found = cli.process_flags(argv)
+    rest, found = config_flags.of_processes(argv)
     assert rest == ['train', '--config', 'a.py', '--config.seed=1', '--workdir', 'b']
     assert (found.processes, found.process_id) == (2, None)

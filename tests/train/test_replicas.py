@@ -9,7 +9,7 @@ import pytest
 import runs
 
 from flaxnets.errors import UserError
-from train import cli, data, evaluate, experiment, loop
+from train import cli, config_flags, data, evaluate, experiment, loop
 from train import config as options
 from train.checkpointing import init_from
 from train.checkpointing.checkpoints import Checkpoints
@@ -183,7 +183,7 @@ def test_a_diverging_replica_is_named(tmp_path):
 
 def test_the_command_line_knows_a_sweep():
     argv = ['', '--config', 'configs/mnist.py:exercise=1,digits', '--config.sweep.learning_rate=[1e-3,1e-2]']
-    assert cli.parse(argv)[0].sweep.learning_rate == (1e-3, 1e-2)
+    assert config_flags.parse(argv)[0].sweep.learning_rate == (1e-3, 1e-2)
 
 
 def test_a_replica_of_a_tree():

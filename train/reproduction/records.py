@@ -13,8 +13,8 @@ from typing import Any
 
 from flaxnets import registry
 from flaxnets.errors import UserError
-from train import cli, provenance
 from train import config as options
+from train import config_flags, provenance
 from train.reproduction.experiment import Experiment
 from train.reproduction.suites import EXPERIMENTS
 from train.workdir import read_json, read_metrics, read_summary
@@ -41,7 +41,7 @@ def resolved(experiment: Experiment, **changes: Any) -> options.ConfigDict:
     """The checked config of an experiment, with these changes."""
     settings = experiment.overrides | changes
     flags = [f'--config.{key}={value}' for key, value in settings.items()]
-    return cli.parse(['train.reproduce', '--config', experiment.config, *flags])[0]
+    return config_flags.parse(['train.reproduce', '--config', experiment.config, *flags])[0]
 
 
 def material(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from tiny_sets import config
 
 import train
 from flaxnets.errors import UserError
-from train import cli, data, evaluate
 from train import config as options
+from train import config_flags, data, evaluate
 from train.checkpointing.checkpoints import Checkpoints
 from train.data.statistics import mean_and_deviation, resolved
 
@@ -58,11 +58,11 @@ def test_a_run_measures_once(tmp_path, capsys):
 
 def test_from_the_command_line(tmp_path):
     argv = ['train', '--config', str(runs.ROOT / 'configs/mnist.py:exercise=1,digits')]
-    parsed, workdir = cli.parse([*argv, '--config.data.mean=auto'])
+    parsed, workdir = config_flags.parse([*argv, '--config.data.mean=auto'])
     assert (parsed.data.mean, parsed.data.std) == (options.AUTO, ())
-    assert workdir == cli.parse([*argv, '--config.data.mean=auto'])[1]
+    assert workdir == config_flags.parse([*argv, '--config.data.mean=auto'])[1]
     with pytest.raises(UserError, match=r'config\.data\.std: expected numbers'):
-        cli.parse([*argv, '--config.data.std=auto'])
+        config_flags.parse([*argv, '--config.data.std=auto'])
 
 
 def test_splits_without_training_images(tmp_path):
