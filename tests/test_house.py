@@ -24,7 +24,7 @@ flaxnets.interop.maps
 flaxnets.registry
 flaxnets.interop
 flaxnets
-train.terminal
+train.terminal train.combinations
 train.config
 train.recipes train.metrics train.progress train.runtime.causes train.memory train.provenance train.published
 train.state
@@ -40,6 +40,7 @@ train.experiment
 train.header train.summary train.pace train.outcome
 train.loop train.classifier train.restored
 train
+train.config_flags
 train.cli
 train.torch_reference
 train.benchmarks
@@ -251,3 +252,34 @@ def test_a_python_without_our_packages_is_told_in_one_line(command):
     assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1)
     assert f'error: {sys.executable} has no package jax; ' in done.stderr
     assert '. .venv/bin/activate' in done.stderr
+
+
+PAGES = [
+    *ROOT.glob('*.md'),
+    *ROOT.glob('docs/*.md'),
+    *ROOT.glob('examples/*.py'),
+    *ROOT.glob('tests/**/*.py'),
+]
+# One word for one thing: what is not written, and what is written for it.
+WORDS = {
+    r'(?<![a-z])h[eo]ld(s|ing)?(?![a-z])': 'store, have, keep; acquire, of a lock; validation, of a split',
+    r'\b(is|are|was|be) right\b|\bright (answer|class|key|label|prediction|shape)s?\b': 'correct',
+    r'\blinear maps?\b': 'linear layer',
+    r'\bweigh(s|ing)? the (branch|expert)': 'gate',
+    r'\bseed 0\d\d\b': 'document',
+    r'\b(one|factor|array|stage|value) a (channel|layer|line|file|class|replica)\b': 'per, or for each',
+}
+
+
+@pytest.mark.parametrize('words', WORDS)
+def test_a_thing_has_one_word(words):
+    pattern = re.compile(words, re.IGNORECASE)
+    here = pathlib.Path(__file__)
+    found = [
+        f'{name(path)}:{number}: {line.strip()}'
+        for path in [*FILES, *PAGES]
+        if path != here
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert not found, f'write: {WORDS[words]}'

@@ -138,7 +138,7 @@ def batch_norm(torch: str, flax: str) -> Iterator[Row]:
 
 
 def joined(each: Sequence[Iterable[Row]], join: Callable[[Layout], Layout]) -> Iterator[Row]:
-    """Rows of like layers as the rows of one."""
+    """The rows of several layers of one kind, value by value in one row."""
     for same in zip(*each, strict=True):
         layout = same[0].layout
         keys = tuple(row.torch[0] for row in same)

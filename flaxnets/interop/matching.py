@@ -57,7 +57,7 @@ def match(
         model: decides which keys and shapes are expected.
         given: `state_dicts.arrays(...)`.
         skip: see `selected`; what it selects keeps the model's values, whatever `given` says.
-        rename: see `renames.rules`, several in one string apart by spaces; applied to the keys of `given`
+        rename: see `renames.rules`, several in one string separated by spaces; applied to the keys of `given`
             before anything else.
         own: `given` is named by paths in the model, not by published keys.
 

@@ -18,7 +18,7 @@ class ModelCard:
         architecture: one of `list_models()`.
         options: what `create_model` needs in addition, such as `num_classes` and `image_shape`.
         parameters: number of trained values.
-        preprocessing: 'mean' and 'std' a channel, for pixels in [0, 1]; 'size' (height, width);
+        preprocessing: 'mean' and 'std' per channel, for pixels in [0, 1]; 'size' (height, width);
             'class_names' in the order of the logits.
         metrics: what the model reached, e.g. {'test_accuracy': 61.2}.
         config: the training config.

@@ -42,7 +42,7 @@ def draw(tokens: int, num_candidates: int, rngs: nnx.Rngs | None) -> Int[Array, 
     if rngs is None or not {'candidates', 'default'} & set(rngs):
         raise UserError(
             'candidates: drawing them needs a random stream; call model(images, '
-            'rngs=nnx.Rngs(candidates=0)), or give the indices, candidates=[one array a layer]'
+            'rngs=nnx.Rngs(candidates=0)), or give the indices, candidates=[one array per layer]'
         )
     return jax.random.permutation(rngs.candidates(), tokens)[:num_candidates]
 

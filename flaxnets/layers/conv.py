@@ -18,7 +18,7 @@ from flaxnets.layers.batch import images_within, in_parts
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
 
-# Bytes of an output from which on the kernel's gradient is computed by `convolution`.
+# Where an output has more bytes than this, `convolution` computes the kernel's gradient.
 LARGE = 2**26
 
 

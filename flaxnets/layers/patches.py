@@ -1,7 +1,33 @@
 """Images as tokens: patches and their positions (Dosovitskiy et al., 2021)."""
 
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
+
+from flaxnets.errors import UserError
+
+
+def count(height: int, width: int, size: int) -> int:
+    """How many `size` x `size` patches an image has.
+
+    Raises:
+        UserError: a side that `size` does not divide.
+    """
+    if height % size or width % size:
+        raise UserError(
+            f"model.patch_size: expected a divisor of the image's sides, {height} and {width}, got {size}; "
+            'resize the images (data.image_size)'
+        )
+    return (height // size) * (width // size)
+
+
+def after_class_token(
+    token: nnx.Param, x: Float[Array, 'batch tokens features']
+) -> Float[Array, 'batch more features']:
+    """The same class token [1, features] in front of the tokens of each image."""
+    first = jnp.broadcast_to(token[...].astype(x.dtype), (len(x), 1, x.shape[-1]))
+    return jnp.concatenate([first, x], axis=1)
 
 
 def patches(

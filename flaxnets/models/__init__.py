@@ -1,1 +1,1 @@
-"""One architecture family a file."""
+"""One file for each architecture family."""

@@ -48,7 +48,7 @@ class ConvNNStack(nnx.Module):
             size = getattr(made, 'out_size', (height, columns))
             if size != (height, columns):
                 raise UserError(
-                    f'model.shuffle: expected layers that keep {height} x {columns} images as large, got '
+                    f'model.shuffle: expected layers that keep the images at {height} x {columns}, got '
                     f"{size[0]} x {size[1]}; use 'both' or 'none'"
                 )
         self.head = init.linear(height * columns * width, options.num_classes, **types)

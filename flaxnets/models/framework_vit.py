@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxnets.errors import UserError
 from flaxnets.layers import init
 from flaxnets.layers.activations import gelu
 from flaxnets.layers.candidates import Indices, dealt, draws
@@ -31,7 +30,7 @@ from flaxnets.layers.framework.sine_positions import sine_positions
 from flaxnets.layers.framework.token_options import TokenLayerOptions
 from flaxnets.layers.init import Types
 from flaxnets.layers.norm import layer_norm
-from flaxnets.layers.patches import patches
+from flaxnets.layers.patches import after_class_token, count, patches
 from flaxnets.options import ModelOptions, check_images, image_shape, option
 
 LAYERS: dict[str, Any] = {
@@ -85,13 +84,8 @@ class FrameworkViT(nnx.Module):
     def __init__(self, options: FrameworkViTOptions, **types: Unpack[Types]):
         height, columns, channels = self.image_shape = image_shape(options.image_shape)
         size, width = options.patch_size, options.width
-        if height % size or columns % size:
-            raise UserError(
-                f"model.patch_size: expected a divisor of the image's sides, {height} and {columns}, "
-                f'got {size}; resize the images (data.image_size)'
-            )
         self.patch_size = size
-        tokens = 1 + (height // size) * (columns // size)
+        tokens = 1 + count(height, columns, size)
         check_grid(options.mixer, tokens, f'{tokens} tokens')
         self.embed = init.linear(channels * size**2, width, **types)
         self.norm = layer_norm(width, **types)
@@ -111,8 +105,7 @@ class FrameworkViT(nnx.Module):
         `rngs.dropout()`."""
         check_images(images, self.image_shape)
         x = self.norm(self.embed(patches(images, self.patch_size)))
-        first = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (len(x), 1, x.shape[-1]))
-        x = jnp.concatenate([first, x], axis=1)
+        x = after_class_token(self.class_token, x)
         x = x + jnp.asarray(sine_positions(*x.shape[1:]), x.dtype)
         drawn = dealt(candidates, [draws(block.attention) for block in self.blocks])
         for block, own in zip(self.blocks, drawn, strict=True):

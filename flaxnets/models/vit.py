@@ -16,12 +16,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxnets.errors import UserError
 from flaxnets.layers import init
 from flaxnets.layers.activations import ACTIVATIONS
 from flaxnets.layers.init import Types
 from flaxnets.layers.norm import layer_norm
-from flaxnets.layers.patches import cosine_positions, patches
+from flaxnets.layers.patches import after_class_token, cosine_positions, count, patches
 from flaxnets.layers.sliced_attention import SlicedAttention
 from flaxnets.options import ModelOptions, check_images, image_shape, option
 
@@ -79,14 +78,8 @@ class ViT(nnx.Module):
     def __init__(self, options: ViTOptions, **types: Unpack[Types]):
         height, columns, channels = self.image_shape = image_shape(options.image_shape)
         size, width = options.patch_size, options.width
-        if height % size or columns % size:
-            raise UserError(
-                f"model.patch_size: expected a divisor of the image's sides, {height} and {columns}, "
-                f'got {size}'
-            )
         self.patch_size = size
-        self.width = width
-        tokens = 1 + (height // size) * (columns // size)
+        tokens = 1 + count(height, columns, size)
         self.embed = init.linear(channels * size**2, width, **types)
         self.class_token = init.parameter((1, width), jax.nn.initializers.uniform(1.0), **types)
         table = init.parameter((tokens, width), POSITION_INIT[options.position_init], **types)
@@ -100,10 +93,9 @@ class ViT(nnx.Module):
         """Logits."""
         check_images(images, self.image_shape)
         x = self.embed(patches(images, self.patch_size))
-        first = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (len(x), 1, self.width))
-        x = jnp.concatenate([first, x], axis=1)
+        x = after_class_token(self.class_token, x)
         if self.positions is None:
-            x = x + jnp.asarray(cosine_positions(x.shape[1], self.width), x.dtype)
+            x = x + jnp.asarray(cosine_positions(*x.shape[1:]), x.dtype)
         else:
             x = x + self.positions[...].astype(x.dtype)
         for block in self.blocks:

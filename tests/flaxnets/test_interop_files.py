@@ -396,13 +396,13 @@ def test_a_flaxnets_model_in_a_pytorch_evaluation_loop(model):
     loader = torch.utils.data.DataLoader(data, batch_size=4)
     model.eval()
     forward = jax.jit(lambda images: model(images.transpose(0, 2, 3, 1)))
-    right = 0
+    correct = 0
     for images, labels in loader:
         logits = interop.to_tensor(forward(interop.to_jax(images)))
-        right += (logits.argmax(1) == labels).sum().item()
+        correct += (logits.argmax(1) == labels).sum().item()
     images, labels = data.tensors
     expected = model(jnp.asarray(images.numpy().transpose(0, 2, 3, 1))).argmax(1) == labels.numpy()
-    assert right == expected.sum()
+    assert correct == expected.sum()
 
 
 @needs_torch

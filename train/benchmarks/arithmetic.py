@@ -32,7 +32,7 @@ class Arithmetic:
     gathered: int = 0
 
     def plus(self, other: 'Arithmetic', times: int = 1) -> 'Arithmetic':
-        """The sum, the other one taken so many times."""
+        """This plus `times` times the other."""
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Arithmetic(*(a + times * b for a, b in pairs))
 

@@ -84,7 +84,7 @@ def goal_of(row: dict[str, Any]) -> tuple[str, float]:
 
 
 def short(results: dict[str, Any]) -> str:
-    """All configs in a few lines, for the README: a a training step's ratio (an evaluated batch's)."""
+    """All configs in a few lines, for the README: ratios of a training step (and an evaluated batch)."""
     kinds = {
         (PUBLISHED, 2.5): 'ConvNN, branching (PyTorch as published)',
         (EAGER, 1.2): 'attention, ViT, MLP',

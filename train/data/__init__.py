@@ -1,4 +1,4 @@
-"""Images, from the config to the step: the whole chain, one stage a line.
+"""Images, from the config to the step: the whole chain, one stage per line.
 
     config.data
       -> a source        sources/: a TFDS directory, torchvision's files, a folder, PyTorch, the digits;

@@ -26,7 +26,7 @@ def resolved(config: ConfigDict, sets: Mapping[str, ImageSet]) -> ConfigDict:
 
 
 def mean_and_deviation(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, standard deviation) of all pixels in [0, 1], one of each a channel, to six digits.
+    """(mean, standard deviation) of all pixels in [0, 1], one of each per channel, to six digits.
 
     They are computed from integer counts of the 256 values, so every machine gets the same numbers. Of a
     channel with a single value the deviation is given as 1, because pixels are divided by it.

@@ -31,8 +31,8 @@ def place(placement: str, needed: int, free: int | None) -> tuple[bool, str]:
     room = 'unknown' if free is None else megabytes(free)
     fits = free is None or needed <= SHARE * free
     if placement == 'stream' or (placement == 'auto' and not fits):
-        return False, f'{megabytes(needed)}, streamed from the cache ({room} free on the device)'
-    return True, f'{megabytes(needed)} on the device ({room} free there before)'
+        return False, f'{megabytes(needed)}, streamed from the cache ({room} are free on the device)'
+    return True, f'{megabytes(needed)} on the device ({room} were free)'
 
 
 class Stream:

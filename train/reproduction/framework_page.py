@@ -41,7 +41,7 @@ def markdown(records: Iterable[Record], detailed: Any) -> str:
         f'Of {len(found)} published configurations (arXiv 2511.14137), {trained} have been run. A figure '
         'after the stroke is published: the best test accuracy over all epochs, in percent. So is ours, '
         'which stands before it where there is one. Several runs of one configuration are one figure, '
-        'their mean; they differ by about a point. The published grids lie elsewhere: '
+        'their mean; they differ by about a point. A published grid has other positions than ours: '
         '[neighbours.md](neighbours.md).',
         'All of these networks need a GPU:\n\n```sh\npython -m train.reproduce framework_ratio --list\n```',
     ]  # fmt: skip

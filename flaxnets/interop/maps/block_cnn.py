@@ -21,7 +21,7 @@ def rows(model: Any) -> Iterator[Row]:
 
 
 def ignored(model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The first halves of blocks that leave them out; they are of the shapes of the second halves."""
+    """The first halves of blocks that leave them out: their shapes are those of the second halves."""
     for i, block in enumerate(model.blocks):
         if block.conv1 is not None:
             continue

@@ -37,7 +37,7 @@ def convnn2d_attn(_: Any, torch: str, flax: str) -> Iterator[Row]:
 
 
 def branching2d(branching: Any, torch: str, flax: str) -> Iterator[Row]:
-    """A ConvNN layer beside a convolution, those that there are."""
+    """A ConvNN layer beside a convolution; either may be missing."""
     if branching.nearest is not None:
         yield from any_layer(branching.nearest, f'{torch}.branch1', f'{flax}/nearest')
     if branching.conv is not None:
@@ -74,7 +74,7 @@ def knn_attention(_: Any, torch: str, flax: str) -> Iterator[Row]:
 
 
 def branch_conv(mixer: Any, torch: str, flax: str) -> Iterator[Row]:
-    """ConvNN beside a convolution along the tokens, those that there are."""
+    """ConvNN beside a convolution along the tokens; either may be missing."""
     if mixer.nearest is not None:
         yield from convnn_attention(mixer.nearest, f'{torch}.convnn', f'{flax}/nearest')
     if mixer.conv is not None:

@@ -1,4 +1,4 @@
-"""A ConvNN layer beside a convolution (Kang and Farias, arXiv 2511.14137): near in kind beside near in space.
+"""A ConvNN layer and a convolution (Kang and Farias, arXiv 2511.14137): neighbours in content and in space.
 
     out = Conv1x1([ConvNN(x); Conv3x3(x)])
 

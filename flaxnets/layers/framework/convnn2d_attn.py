@@ -3,7 +3,7 @@
     q, k, v = x W_q, x W_k, x W_v                    bias-free, across channels
     n_1, ..., n_K = the K tokens with the largest s(k_t, q_n), t itself the first
     a_t = softmax_j s_tj                             s of t with itself is a constant above all others
-    y_t = ((Σ_j a_tj v_{n_j} ⊙ d_j + b) W + c) W_o   d_j one factor a channel, at first 1
+    y_t = ((Σ_j a_tj v_{n_j} ⊙ d_j + b) W + c) W_o   d_j one factor per channel, initially 1
 
 The options are those of `convnn2d.py`, with all tokens as candidates and features compared;
 aggregation='both' appends each token's position to its features before they are mapped. Here q and k have

@@ -8,9 +8,9 @@ first, has a factor (or matrix) for each rank. For each head, with e channels:
     a_t = softmax_j s_tj                             or the scores themselves, without `softmax`
     y_t = Σ_j a_tj v_{n_j} · kernel_j                shared by the heads
 
-    depthwise              kernel_j is one factor a channel, at first 1
+    depthwise              kernel_j is one factor per channel, initially 1
     standard               a matrix
-    depthwise-separable    a factor a channel, and one matrix after the sum
+    depthwise-separable    one factor per channel, and one matrix after the sum
 
 With random or evenly spread candidates t itself comes first with score 1; where t is a candidate too, its
 score is -0.1 there (its distance 1.1), so that it rarely comes again.
@@ -40,7 +40,7 @@ from flaxnets.layers.selection import most_similar
 from flaxnets.layers.similarity import SIMILARITIES
 
 Tokens = Float[Array, 'batch tokens features']
-# The score of a candidate with itself; of a distance of 1.1, squared and negated as `euclidean` is.
+# The score of a token with itself, where it is a candidate too; for `euclidean`, minus the square of 1.1.
 AGAIN = {'matmul': -0.1, 'cosine': -0.1, 'euclidean': -(1.1**2)}
 SMALLEST = 1e-24  # of a squared distance, whose root has no derivative at 0
 

@@ -57,7 +57,9 @@ class Sample:
     def check(self, num_neighbors: int, place: str) -> None:
         """Raises a `UserError` if K is above the candidates that a layer of `place` has."""
         among = f'the {self.size} candidates of {place}'
-        check_enough(num_neighbors, self.size, among, 'lower it or let there be more')
+        check_enough(
+            num_neighbors, self.size, among, 'lower it, raise model.num_samples or use larger images'
+        )
 
     def indices(self, given: Indices | None, rngs: nnx.Rngs | None) -> Int[Array, ' candidates'] | None:
         """The candidates' numbers; None: all. `given` replaces a random draw.

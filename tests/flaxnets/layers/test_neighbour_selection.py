@@ -66,7 +66,7 @@ def test_rounds_where_the_last_group_is_not_full(candidates):
     assert 0 <= diverged.min() <= diverged.max() < candidates
 
 
-def test_groups_hold_all_candidates_and_are_near_the_root():
+def test_groups_have_all_candidates_and_are_near_the_root():
     for candidates in range(1, 2000):
         groups, size = selection.grouping(candidates)
         assert (groups - 1) * size < candidates <= groups * size

@@ -6,7 +6,7 @@ import numpy as np
 from flaxnets.layers.patches import cosine_positions, patches
 
 
-def test_a_token_holds_one_patch_row_by_row():
+def test_a_token_is_one_patch_row_by_row():
     images = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
     tokens = patches(images, 2)
     assert tokens.shape == (2, 6, 12)

@@ -1,4 +1,4 @@
-"""A folder of images, one subfolder a class: `root/class/*.png` or `root/train/class/*.png`."""
+"""A folder of images, one subfolder for each class: `root/class/*.png` or `root/train/class/*.png`."""
 
 import collections
 import dataclasses
