@@ -7,6 +7,7 @@ in a process of its own: what a step needs beyond parameters and moments, which 
 import ctypes
 import dataclasses
 import datetime
+import functools
 import gc
 import json
 import pathlib
@@ -24,7 +25,7 @@ from flax import nnx
 
 import flaxnets
 from flaxnets.errors import UserError
-from flaxnets.layers import init
+from flaxnets.layers import init, onednn
 from flaxnets.layers.framework.branching2d import Branching2d
 from flaxnets.layers.framework.map_options import ConvNN2dOptions
 from flaxnets.layers.pooling import max_pool
@@ -32,6 +33,7 @@ from train import cli, memory, provenance
 from train.arguments import Parser
 from train.benchmarks import timing, training_tables
 from train.benchmarks.training import spread
+from train.distributed.convolutions import compiled
 
 EXAMPLES = """
   python -m train.benchmarks.framework --rounds 7
@@ -148,7 +150,8 @@ class Ours:
             return optax.apply_updates(params, updates), moments
 
         self.state = params, rule.init(params)
-        self.compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*self.state).compile()
+        jit: Any = functools.partial(compiled, jax.jit) if onednn.available() else jax.jit
+        self.compiled = jit(step, donate_argnums=(0, 1)).lower(*self.state).compile()
 
     def __call__(self) -> None:
         self.state = jax.block_until_ready(self.compiled(*self.state))
