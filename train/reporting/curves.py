@@ -9,10 +9,10 @@ from train.reporting.figures import DASHES, LIGHT, SERIES, figure, styled
 
 Rows = Sequence[Mapping[str, Any]]
 
-# The beginning of a row's keys: how it is called, colour, dashes.
+# The beginning of a row's keys: how it is called, colour, dashes. Dotted are published figures alone.
 SETS = {
     'train': ('train', 'blue', '--'),
-    'train_set': ('train, whole set', 'brown', ':'),
+    'train_set': ('train, whole set', 'brown', '-.'),
     'validation': ('validation', 'green', '-'),
     'test': ('test', 'orange', '-'),
     'ema_validation': ('validation, averaged parameters', 'amber', '-.'),

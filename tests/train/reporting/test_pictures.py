@@ -103,6 +103,11 @@ def test_a_published_curve_or_level_stands_beside_ours():
     assert 'test, published 63.61%' in texts(
         figures.svg(curves.learning_curve(history(), 'accuracy', published=curve))
     )
+    rows = [row | {'train_set_accuracy': 80.0, 'ema_test_accuracy': 81.0} for row in history()]
+    (axes,) = curves.learning_curve(rows, 'accuracy', published=curve).axes
+    assert [line.get_label() for line in axes.lines if line.get_linestyle() == ':'] == [
+        'test, published 63.61%'
+    ]
     level = {'curve': {}, 'test_accuracy': 98.74}
     assert 'test, published 98.74%' in texts(
         figures.svg(curves.learning_curve(history(), 'accuracy', published=level))
