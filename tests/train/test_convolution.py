@@ -6,10 +6,13 @@ import jax
 import numpy as np
 import pytest
 import runs
+from flax import nnx
 
+import flaxnets
 import train
 from flaxnets.layers import onednn
-from train import evaluate
+from train import config as options
+from train import evaluate, recipes
 from train.distributed.convolutions import by_onednn
 from train.distributed.devices import Devices
 
@@ -63,3 +66,23 @@ def test_where_it_is_used(tmp_path):
     assert not used('jit')  # the tests' process has several devices
     assert not used(precision='bfloat16')
     assert not used(convolution='xla')
+
+
+@needed
+@pytest.mark.parametrize('model', ['cnn', 'attention', 'convnn_all', 'branching_all', 'branching_attn'])
+def test_a_recipe_asks_for_it_where_a_model_has_convolutions(model):
+    config = options.defaults()
+    recipes.convnn(config, model, layers=2)
+    shapes = nnx.eval_shape(
+        lambda: flaxnets.create_model(
+            model, num_layers=2, num_classes=10, image_shape=(32, 32, 3), rngs=nnx.Rngs(0)
+        )
+    )
+    graph, values = nnx.split(shapes)
+
+    def scores(values, images):
+        with onednn.used():
+            return nnx.merge(graph, values)(images, rngs=nnx.Rngs(0))
+
+    program = str(jax.make_jaxpr(scores)(values, jax.ShapeDtypeStruct((2, 32, 32, 3), 'float32')))
+    assert ('onednn' in program) == (config.convolution == 'auto')
