@@ -129,7 +129,11 @@ def _config_file(argv: Sequence[str]) -> tuple[pathlib.Path, str]:
     first = [*argv, '', ''][1:3]
     name, _, argument = (first[0].removeprefix('--config=') if '=' in first[0] else first[1]).partition(':')
     if not first[0].startswith('--config') or not name:
-        raise UserError('--config: expected a config file, such as --config configs/branching_attn.py:digits')
+        again = '; to continue a run with its own config, --continue DIR instead of --workdir'
+        raise UserError(
+            '--config: expected a config file, such as --config configs/branching_attn.py:digits'
+            + (again if any(arg.partition('=')[0] == '--workdir' for arg in argv) else '')
+        )
     if not pathlib.Path(name).is_file():
         known = sorted(str(p) for p in pathlib.Path('configs').glob('*.py'))
         near = registry.near(name, known) if known else 'Run it in the checkout, which has configs/.'

@@ -43,13 +43,23 @@ def identity(config: Mapping[str, Any]) -> str:
 
 def is_config(content: Mapping[str, Any]) -> bool:
     """Whether an object is a run's config, as config.json has it."""
-    sections = all(isinstance(content.get(key), dict) for key in ('model', 'data'))
-    return sections and type(content.get('epochs')) is int
+    sections = [content.get(key) for key in ('model', 'data')]
+    named = all(isinstance(part, dict) and isinstance(part.get('name'), str) for part in sections)
+    return named and type(content.get('epochs')) is int
 
 
 def is_summary(content: Mapping[str, Any]) -> bool:
     """Whether an object is a run's summary, as summary.json has it."""
     numbers = ('epochs', 'test_accuracy', 'test_loss', 'macro_f1')
+    return all(type(content.get(key)) in (int, float) for key in numbers)
+
+
+def is_row(content: Any) -> bool:
+    """Whether an object is an epoch of a run, as metrics.jsonl has it."""
+    if not isinstance(content, dict) or {int} != {type(content.get(key)) for key in ('epoch', 'step')}:
+        return False
+    split = 'validation' if 'validation_accuracy' in content else 'test'
+    numbers = (f'{split}_accuracy', f'{split}_loss', 'seconds', 'images_per_second')
     return all(type(content.get(key)) in (int, float) for key in numbers)
 
 
@@ -71,15 +81,15 @@ def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, one per epoch; a line that is being written, or damaged, is left out."""
+    """The rows of metrics.jsonl, one per epoch, without a line that is being written, or is no such row."""
     path = workdir / 'metrics.jsonl'
     rows = []
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict):
+        if is_row(row):
             rows.append(row)
     return rows
 

@@ -148,6 +148,13 @@ def test_no_config(capsys):
     )
 
 
+def test_a_workdir_alone_is_told_of_continue(capsys):
+    assert cli.main(['train', '--workdir', 'runs/mine']) == 2
+    assert capsys.readouterr().err.endswith(
+        ':digits; to continue a run with its own config, --continue DIR instead of --workdir\n'
+    )
+
+
 def test_a_config_file_without_variations(tmp_path, capsys):
     path = tmp_path / 'plain.py'
     path.write_text('from train import config\n\ndef get_config():\n    return config.defaults()\n')

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 
 import pytest
@@ -17,7 +18,7 @@ from train.checkpointing.checkpoints import read_config
 from train.checkpointing.meta import Meta
 from train.evaluate import evaluate
 from train.metrics import EpochSums
-from train.workdir import default_workdir
+from train.workdir import default_workdir, read_metrics
 
 # Valid JSON or none, but not ours.
 STRANGE = [
@@ -31,6 +32,7 @@ STRANGE = [
     b'{"model": 1}',
     b'{"model": {}, "data": 3, "epochs": 1}',
     b'{"model": {}, "data": {}, "epochs": "x"}',
+    b'{"model": {}, "data": {}, "epochs": 2}',
     b'[' * 9999,
 ]
 
@@ -107,6 +109,15 @@ def test_a_strange_summary_or_config_is_none(content, tmp_path):
         assert read_config(tmp_path) is None
 
 
+@pytest.mark.parametrize('changed', [{}, {'step': None}, {'test_accuracy': 'high'}, {'seconds': None}])
+def test_lines_that_are_no_epochs_are_left_out(changed, tmp_path):
+    row = {'epoch': 1, 'step': 4, 'test_loss': 2.0, 'test_accuracy': 9.5, 'seconds': 1}
+    row['images_per_second'] = 6.0
+    other = row | changed if changed else {'epoch': 'x'}
+    (tmp_path / 'metrics.jsonl').write_text(f'{json.dumps(row)}\n{json.dumps(other)}\n[]\n{"[" * 9999}\n')
+    assert read_metrics(tmp_path) == [row]
+
+
 @pytest.mark.parametrize('builds', [True, False])
 def test_a_wrong_option_in_a_runs_config_is_named_with_the_run(builds, tmp_path):
     stored = options.validate(runs.digits(tmp_path)).to_dict()
@@ -130,6 +141,11 @@ def test_strange_files_of_a_finished_run_are_said(tmp_path, capsys):
             again = train.run(config, tmp_path / 'run')
         assert again['test_loss'] == first['test_loss']
         assert ('is finished: 1 epochs' in capsys.readouterr().out) == (file == 'config.json')
+
+
+def test_a_path_that_is_not_in_utf8_is_refused_before_training(tmp_path):
+    with pytest.raises(UserError, match=r'caf\\xe9/checkpoints: expected a path in UTF-8'):
+        train.run(runs.digits(tmp_path), tmp_path / os.fsdecode(b'caf\xe9'))
 
 
 def test_epochs_are_raised_in_the_default_folder_and_not_lowered(tmp_path, capsys):

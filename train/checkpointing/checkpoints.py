@@ -5,6 +5,7 @@ A checkpoint is the TrainState and what `meta.py` lists. Nothing else is needed 
 
 import json
 import logging
+import os
 import pathlib
 import shutil
 import warnings
@@ -32,7 +33,7 @@ class Checkpoints:
     step; with `read_only`, for commands that only read a run, it stays.
 
     Raises:
-        UserError: there are checkpoints, and all are damaged.
+        UserError: there are checkpoints, and all are damaged; or the folder's path is not in UTF-8.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Checkpoints:
         # orbax logs every save and every failure through absl; failures are raised as exceptions too.
         logging.getLogger('absl').setLevel(logging.CRITICAL)
         self.folder = (workdir / 'checkpoints').resolve()
+        _check_utf8(self.folder)
         self.metric = metric
         self.saving = 0  # the step that is being saved
         self.damaged = self._verify(read_only)
@@ -165,6 +167,18 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until the last save is on disk and ends orbax's threads."""
         self.manager.close()
+
+
+def _check_utf8(folder: pathlib.Path) -> None:
+    """Raises a `UserError` for a path that orbax cannot open: it would fail at the first save."""
+    path = os.fsencode(folder)
+    try:
+        path.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{path.decode(errors="backslashreplace")}: expected a path in UTF-8, which checkpoints need; '
+            'rename the folder'
+        ) from error
 
 
 def committed(folder: pathlib.Path) -> list[int]:

@@ -65,9 +65,10 @@ def find(data: Any) -> Source:
         try:
             folder = write_tfds.prepare(data.name, places[0])
         except UserError as error:
-            raise NotFound(f'{missing}; {error}', _advice(data)) from error
+            missing = _unnamed(places[0], data) or f'{missing}; {error}'
+            raise NotFound(missing, _advice(data)) from error
         return TfdsDirectory(folder, data.name.partition(':')[0])
-    raise NotFound(missing, _advice(data))
+    raise NotFound(_unnamed(places[0], data) or missing, _advice(data))
 
 
 def roots(configured: str) -> list[pathlib.Path]:
@@ -109,6 +110,14 @@ def _is_one_set(folder: pathlib.Path) -> bool:
     )
 
 
+def _unnamed(folder: pathlib.Path, data: Any) -> str:
+    """What is missing where a folder has images that no folder or table gives a class; else empty."""
+    if not data.data_dir or not folder.is_dir() or data.source not in ('auto', 'folder'):
+        return ''
+    images = sum(is_image(path) for path in folder.iterdir())
+    return f'{folder.absolute()} has {images:,} images, but nothing says of which classes' if images else ''
+
+
 def _check_not_another(root: pathlib.Path, name: str) -> None:
     """Raise UserError where `root` is itself torchvision's folder of another set."""
     folders = {**CifarPickles.FOLDERS, **IdxFiles.FOLDERS}
@@ -135,7 +144,8 @@ def _described(root: pathlib.Path) -> str:
 
 
 def _advice(data: Any) -> str:
-    layout = ' that contains CLASS/*.png, train/CLASS/*.png or labels.csv' if data.source == 'folder' else ''
+    own = data.source == 'folder' or (data.data_dir and data.name not in OFFICIAL)
+    layout = ' that contains CLASS/*.png, train/CLASS/*.png or labels.csv' if own else ''
     return (
         f'point to it with --config.data.data_dir=DIR{layout}, '
         f'or train on the embedded digits: {_with_digits()}'

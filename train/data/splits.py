@@ -102,7 +102,9 @@ def _origin(has: tuple[str, ...], data: Any, split: str, where: str) -> str:
     if split != 'train':
         return f'{shares[split]} of {where}'
     others = ' and '.join(f'those for {other}' for other, share in shares.items() if share)
-    return f'{where}, all but {others}' if others else where
+    origin = f'{where}, all but {others}' if others else where
+    unused = 'validation' in has and _own_test(has) == 'test'
+    return f'{origin}; its validation images are not used' if unused else origin
 
 
 def _chosen(images: ImageSet, has: tuple[str, ...], data: Any, split: str, seed: int) -> ImageSet:

@@ -57,7 +57,7 @@ class Run:
 
 
 def read(workdir: pathlib.Path) -> Run:
-    """The run in `workdir`; a `UserError` where there is none, or none that has finished an epoch."""
+    """The run in `workdir`; a `UserError` where there is none, or none with a finished epoch."""
     config = read_config(workdir, builds=False)
     if config is None:
         raise UserError(
@@ -65,7 +65,7 @@ def read(workdir: pathlib.Path) -> Run:
         )
     history = read_metrics(workdir)
     if not history:
-        raise UserError(f'--compare: {workdir} has not finished an epoch yet; leave it out')
+        raise UserError(f'--compare: {workdir} has no finished epoch in its metrics.jsonl; leave it out')
     return Run(workdir.name, options.flatten(config), history, read_summary(workdir))
 
 

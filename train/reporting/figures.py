@@ -10,6 +10,7 @@ import html
 import io
 import pathlib
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -102,9 +103,8 @@ def svg(drawn: Any, title: str = '') -> str:
 
     `title` is what a screen reader says.
     """
-    lay_out(drawn)
     buffer = io.StringIO()
-    drawn.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None}, transparent=True)
+    _save(drawn, buffer, format='svg', metadata={'Date': None, 'Creator': None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index('<svg') :]
     text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
@@ -119,8 +119,16 @@ def svg(drawn: Any, title: str = '') -> str:
 @styled
 def png(drawn: Any, path: pathlib.Path) -> None:
     """The figure as a file, in the light theme."""
-    lay_out(drawn)
-    drawn.savefig(path, format='png', dpi=110, facecolor=LIGHT['paper'])
+    _save(drawn, path, format='png', dpi=110, facecolor=LIGHT['paper'])
+
+
+def _save(drawn: Any, to: Any, **options: Any) -> None:
+    """Writes the figure. Characters that the font lacks are no reason for a line each: the SVG, in the
+    browser's font, has them, and a PNG has boxes in their place."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing from')
+        lay_out(drawn)
+        drawn.savefig(to, **options)
 
 
 def lay_out(drawn: Any) -> None:

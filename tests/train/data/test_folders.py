@@ -133,6 +133,22 @@ def test_what_is_skipped_is_counted(root):
     )
 
 
+def test_validation_images_beside_test_images_are_said(root):
+    for split in ('train', 'val', 'test'):
+        write(root / split)
+    lines = facts(loaded(root))
+    assert lines['train'] == f'{root / "train"}; its validation images are not used'
+    assert lines['test'] == str(root / 'test')
+
+
+@pytest.mark.parametrize('source', ['auto', 'folder'])
+def test_images_without_classes_are_said(source, root):
+    for i in range(3):
+        Image.new('L', (4, 4)).save(root / f'{i}.png')
+    with pytest.raises(UserError, match=r'has 3 images, but nothing says of which classes; .* labels\.csv'):
+        loaded(root, source=source)
+
+
 @pytest.mark.parametrize('place', ['file', 'class'])
 def test_names_that_are_no_unicode(place, root):
     write(root)

@@ -59,7 +59,7 @@ def test_what_cannot_be_compared_is_said(tmp_path):
         compare.write([leave(tmp_path, 'a'), tmp_path / 'none'], tmp_path / 'out')
     empty = leave(tmp_path, 'b')
     (empty / 'metrics.jsonl').write_text('')
-    with pytest.raises(UserError, match='has not finished an epoch'):
+    with pytest.raises(UserError, match=r'has no finished epoch in its metrics\.jsonl'):
         compare.write([empty], tmp_path / 'out')
 
 

@@ -44,6 +44,13 @@ def test_a_figure_becomes_svg_with_text_as_text_and_the_pages_colours():
     assert not re.findall(r'#[0-9a-f]{6}', without_variables)  # any other colour would not follow the theme
 
 
+def test_characters_that_the_font_lacks_are_no_warnings(tmp_path):
+    drawn, axes = figures.figure()
+    axes.set_title('日本')
+    figures.png(drawn, tmp_path / 'drawn.png')
+    assert '日本' in figures.svg(drawn)
+
+
 def test_every_chart_names_its_axes():
     drawn = [
         curves.learning_curve(history(), 'loss'),
