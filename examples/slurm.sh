@@ -18,6 +18,7 @@
 # Not --gpus-per-task: JAX uses the GPU with the number SLURM_LOCALID, so it must see all GPUs of the machine.
 
 set -uo pipefail
+: "${SLURM_JOB_ID:?expected a job of SLURM; start it with: sbatch examples/slurm.sh --config ...}"
 # A requeued job has the same number, and so continues in the same folder.
 workdir=${WORKDIR:-runs/slurm-$SLURM_JOB_ID}
 python=${PYTHON:-.venv/bin/python}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 import flaxnets
@@ -431,7 +432,9 @@ def replica(config: ConfigDict, index: int) -> ConfigDict:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists as tuples, at every depth: JSON has no tuples."""
+    """Lists as tuples, at every depth: JSON has no tuples. NumPy's scalars (of `np.logspace`) as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else copy.copy(value)
 
 

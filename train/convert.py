@@ -257,6 +257,7 @@ def _to_run(
     from flaxnets.interop import conversion, optimizer_state
     from flaxnets.interop.atomic import write_json
     from train import build, experiment, optim, state
+    from train.checkpointing import init_from
     from train.checkpointing.checkpoints import Checkpoints
     from train.checkpointing.lock import WorkdirLock
     from train.checkpointing.meta import Meta
@@ -267,10 +268,12 @@ def _to_run(
         fixed = state.without_gradient(model) | build.frozen_parameters(config, model)
         rule, step = optim.create(config, steps_per_epoch=1, fixed=fixed), 0
         made = state.create(params, stats, rule, seed=config.seed, ema=bool(config.optimizer.ema))
+        lines = [] if weights.own else [conversion.table(model)]
         if optimizer:
             if config.optimizer.accumulate != 1:
                 raise UserError('--optimizer: expected config.optimizer.accumulate=1 with it')
             opt_state, step = weights.moments(model, match, made.opt_state)
+            lines.append(init_from.moments_described(step))
             opt_state = optimizer_state.continue_schedule(opt_state, step)
             made = dataclasses.replace(made, step=jnp.full_like(made.step, step), opt_state=opt_state)
         with WorkdirLock(to):
@@ -280,7 +283,7 @@ def _to_run(
             finally:
                 checkpoints.close()
             write_json(to / 'config.json', config.to_dict())
-    return [] if weights.own else [conversion.table(model)]
+    return lines
 
 
 if __name__ == '__main__':

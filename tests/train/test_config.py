@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 from flaxnets.errors import UserError
@@ -237,6 +238,11 @@ def test_from_python_and_through_json():
     config.data.image_size, config.optimizer.learning_rate, config.data.classes = 32, 1, ['cat', 'dog']
     checked = options.validate(config)
     assert (checked.data.image_size, checked.data.classes) == ((32,), ('cat', 'dog'))
+    config.epochs, config.data.image_size = np.int64(2), (np.int64(8), 9)
+    config.optimizer.learning_rate = np.float32(0.5)
+    checked = options.validate(config)
+    assert json.loads(json.dumps(checked.to_dict()))['optimizer']['learning_rate'] == 0.5
+    assert (checked.epochs, checked.data.image_size) == (2, (8, 9))
     config.epochs = '3'
     with pytest.raises(UserError, match=r"config\.epochs: expected int at least 1, got '3'"):
         options.validate(config)

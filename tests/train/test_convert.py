@@ -593,6 +593,7 @@ def test_a_converted_run_continues_from_the_end_of_an_epoch(mlp, tmp_path):
     for moments in content['optimizer']['state'].values():
         moments['step'] = torch.tensor(23.0)
     torch.save(content, tmp_path / 'whole.pt')
-    convert.convert(tmp_path / 'whole.pt', tmp_path / 'whole', config, optimizer=True)
+    said = convert.convert(tmp_path / 'whole.pt', tmp_path / 'whole', config, optimizer=True)
+    assert 'with the moments of 23 updates' in said
     summary = train.run(config, tmp_path / 'whole')
     assert (summary['epochs'], summary['steps'], summary['best_epoch']) == (2, 2 * 23, 2)

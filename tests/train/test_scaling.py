@@ -42,3 +42,14 @@ def test_the_slurm_script_requeues_what_the_time_limit_stopped(tmp_path, code, r
     assert started.endswith('-m train --workdir runs/slurm-42 --config configs/vgg16.py')
     assert rest == (['scontrol requeue 42'] if requeued else [])
     assert done.returncode == (0 if requeued else code)
+
+
+def test_the_slurm_script_without_slurm_says_how_to_start_it():
+    script = str(runs.ROOT / 'examples' / 'slurm.sh')
+    done = subprocess.run(
+        [script], check=False, env={'PATH': os.environ['PATH']}, capture_output=True, text=True
+    )
+    assert done.returncode
+    assert done.stdout == ''
+    assert 'start it with: sbatch examples/slurm.sh' in done.stderr
+    assert done.stderr.count('\n') == 1

@@ -94,6 +94,11 @@ def read(path: str | pathlib.Path, checkpoint: str = 'best') -> Weights:
     return Weights(given, f'run, checkpoint {step}', own=True, card=card)
 
 
+def moments_described(updates: int) -> str:
+    """That the optimiser's moments were loaded, in a line; SGD does not count its updates."""
+    return f'with the moments of {updates} updates' if updates else 'with its momentum'
+
+
 def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[TrainState, list[str], str]:
     """(the state that a run begins with, lines to print about it, the weights' digest): `initial`, with the
     weights of `config.init_from.path` if that is set.
@@ -111,7 +116,7 @@ def start(config: ConfigDict, model: nnx.Module, initial: TrainState) -> tuple[T
     if options.optimizer:
         opt_state, steps = weights.moments(model, match, state.opt_state)
         state = dataclasses.replace(state, opt_state=opt_state)
-        notes.append(f'with the moments of {steps} updates' if steps else 'with its momentum')
+        notes.append(moments_described(steps))
     return jax.tree.map(_laid_out, state, initial), notes, weights.digest
 
 

@@ -82,8 +82,9 @@ def check_epochs(
         raise too_few_epochs(workdir, config, begun)
     if step and meta.epoch(step, steps_per_epoch) >= config.epochs and not meta.history:
         raise UserError(
-            f'config.epochs: expected more than {config.epochs}, got no more: the weights in {workdir} were '
-            f'converted at step {step} with as many epochs done; evaluate them with train.evaluate'
+            f'config.epochs: expected more than {config.epochs}, got {config.epochs}: the weights in '
+            f'{workdir} were converted at step {step}, the end of epoch {begun}; evaluate them with '
+            'train.evaluate'
         )
 
 

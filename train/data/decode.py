@@ -48,7 +48,7 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int] | None:
     given = (image_size,) if isinstance(image_size, int) else tuple(image_size)
     if given in ((), (0,)):
         return None
-    if len(given) > 2 or not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in given):
+    if len(given) > 2 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in given):
         raise UserError(
             f'data.image_size: expected a side or (height, width) in pixels, up to {MAX_SIDE}, '
             f'got {image_size!r}'

@@ -32,7 +32,9 @@ Drawing = Callable[[Results], Iterator[Picture]]
 
 
 def learning_curves(run: Results) -> Iterator[Picture]:
-    """Loss and accuracy by epoch."""
+    """Loss and accuracy by epoch; none of converted weights, which have no epochs yet."""
+    if not run.history:
+        return
     theirs = published(run.config)
     for score, text in (('loss', 'Cross entropy'), ('accuracy', 'Share of images classified correctly')):
         drawn = curves.learning_curve(run.history, score, published=theirs)
@@ -44,12 +46,16 @@ def learning_curves(run: Results) -> Iterator[Picture]:
 
 def learning_rate(run: Results) -> Iterator[Picture]:
     """The learning rate by epoch."""
+    if not run.history:
+        return
     drawn = curves.by_epoch(run.history, 'learning_rate', 'learning rate', colour='green')
     yield Picture('learning_rate', 'Learning rate', f'Schedule: {run.config.schedule.name}.', drawn)
 
 
 def time(run: Results) -> Iterator[Picture]:
     """Seconds and images per second by epoch."""
+    if not run.history:
+        return
     drawn = curves.by_epoch(run.history, 'seconds', 'training time (s)', 's')
     yield Picture('seconds', 'Time per epoch', 'Training only; the first epoch compiles.', drawn)
     drawn = curves.by_epoch(run.history, 'images_per_second', 'images/s', 'images/s')

@@ -197,11 +197,16 @@ class Labelled(Items):
         (Items(lambda image: np.zeros((8, 6), complex)), 'got complex128'),
         (Items(lambda image: image[: image[0, 0, 0] % 5 + 1]), 'bring all to one'),
         (Labelled(0.5), 'expected an integer label, got float64'),
-        (Labelled(10), r'label 10 of image 0 is not in 0\.\.9'),
+        (Labelled(10), r'label 10 of image 0 is not in 0\.\.9.*give from_torch all of their class_names'),
+        (Labelled(-1), 'expected a label of 0 or more, got -1; leave out unlabelled images'),
+        (Items(lambda image: first(image).float().to_sparse()), r'dense tensors .*torch\.sparse_coo'),
+        (Items(lambda image: first(image).to('meta')), r'dense tensors with values, got .*on meta'),
+        (Items(lambda image: 'picture.png'), 'got str; open and convert them in the Dataset'),
+        (Items(lambda image: None), 'got NoneType; open and convert'),
         (Labelled(torch.eye(10)[2]), 'expected an integer label'),
         ([1, 2], 'expected items .*got int'),
         (3, 'expected a map-style Dataset or a DataLoader, got int'),
-        ([], 'expected at least 1 images'),
+        ([], 'expected at least one image, got none'),
     ],
 )
 def test_what_is_refused(dataset, message):

@@ -315,6 +315,12 @@ def test_a_picture_that_cannot_be_drawn_is_named_on_the_page(run, tmp_path, monk
     assert (path.parent / 'mistakes.png').exists()
 
 
+def test_converted_weights_have_a_page_without_curves(run, tmp_path):
+    page = report.write(dataclasses.replace(run, history=[]), tmp_path)
+    assert 'Not drawn' not in page.read_text()
+    assert not {'loss.png', 'learning_rate.png', 'seconds.png'} & {file.name for file in tmp_path.iterdir()}
+
+
 def test_the_published_run_of_a_config_is_found():
     from configs import branching_attn, mnist
 

@@ -44,9 +44,15 @@ def from_torch(
             'wrap an iterable data set in a DataLoader'
         )
     items = [(_pixels(image, channels, where), _label(label, where)) for image, label in pairs]
-    names = tuple(class_names or _class_names(dataset))
-    if not names:
-        names = tuple(map(str, range(1 + max((label for _, label in items), default=0))))
+    if not items:
+        raise UserError(f'{where}: expected at least one image, got none')
+    index, highest = max(((i, label) for i, (_, label) in enumerate(items)), key=lambda each: each[1])
+    names = tuple(class_names or _class_names(dataset)) or tuple(map(str, range(1 + highest)))
+    if highest >= len(names):
+        raise UserError(
+            f'{where}: label {highest} of image {index} is not in 0..{len(names) - 1}, the numbers of the '
+            'class names; number the classes from 0, or give from_torch all of their class_names'
+        )
     records = Records(len(items), iter(items), names, where)
     return in_memory(records, sides(image_size), 0, name=name, split=split)
 
@@ -127,6 +133,8 @@ def _label(label: Any, where: str) -> int:
     array = np.asarray(label)
     if array.ndim or array.dtype.kind not in 'iu':
         raise UserError(f'{where}: expected an integer label, got {array.dtype} of shape {array.shape}')
+    if array < 0:
+        raise UserError(f'{where}: expected a label of 0 or more, got {array}; leave out unlabelled images')
     return int(array)
 
 
@@ -136,9 +144,19 @@ def _pixels(image: Any, channels: str, where: str) -> np.ndarray:
         return from_picture(image, where)
     first = channels == 'first' or (not channels and hasattr(image, 'numpy'))  # PyTorch's tensors
     if hasattr(image, 'detach'):  # whatever its device, with a gradient or without
-        image = image.detach().cpu()
-        image = image.float() if image.dtype.is_floating_point else image  # NumPy knows no bfloat16
+        try:
+            image = image.detach().cpu()
+            image = image.float() if image.dtype.is_floating_point else image  # NumPy knows no bfloat16
+            image = image.numpy()
+        except (TypeError, NotImplementedError):  # a sparse, quantised or empty ("meta") one
+            kind = f'{image.layout} tensors of {image.dtype} on {image.device}'
+            raise UserError(f'{where}: expected dense tensors with values, got {kind}') from None
     array = np.asarray(image)
+    if array.dtype.kind in 'OSU':
+        raise UserError(
+            f'{where}: expected images as PIL images, arrays or tensors, got {type(image).__name__}; '
+            'open and convert them in the Dataset'
+        )
     if array.ndim == 2:
         array = array[None] if first else array[..., None]
     if array.ndim != 3 or not {array.shape[0], array.shape[-1]} & {1, 3}:
