@@ -15,7 +15,7 @@ train: $(VENV)/installed
 	$(VENV)/bin/python -m train --config $(CONFIG) $(ARGS)
 
 test: $(VENV)/installed-test lint
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
 
 # Longer versions of test_reliability.py and test_fuzz.py; docs/reliability.md has the results.
 soak: $(VENV)/installed-test

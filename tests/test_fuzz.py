@@ -23,8 +23,8 @@ from tiny_sets import Call
 
 from flaxnets import interop
 from flaxnets.errors import UserError
-from train import cli
 from train import config as options
+from train import config_flags
 from train.data.sources.cifar import CifarPickles
 from train.data.sources.idx import IdxFiles
 
@@ -271,7 +271,7 @@ TEXT = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0')
 @given(argument=st.lists(WORDS | TEXT, max_size=4).map(','.join))
 def test_config_argument(argument):
     command = ['train', '--config', f'{runs.ROOT}/configs/branching_attn.py:{argument}']
-    outcome(cli.parse, command)
+    outcome(config_flags.parse, command)
 
 
 KEYS = st.sampled_from(
@@ -309,5 +309,5 @@ VALUES = st.sampled_from(
 def test_config_overrides(overrides):
     command = ['train', '--config', f'{runs.ROOT}/configs/branching_attn.py:digits']
     command += [f'--config.{key}={value}' for key, value in overrides]
-    if (parsed := outcome(cli.parse, command)) is not None:
+    if (parsed := outcome(config_flags.parse, command)) is not None:
         assert options.validate(parsed[0]).to_dict() == parsed[0].to_dict()
