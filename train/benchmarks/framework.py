@@ -7,7 +7,6 @@ in a process of its own: what a step needs beyond parameters and moments, which 
 import ctypes
 import dataclasses
 import datetime
-import functools
 import gc
 import json
 import pathlib
@@ -33,7 +32,7 @@ from train import cli, memory, provenance
 from train.arguments import Parser
 from train.benchmarks import timing, training_tables
 from train.benchmarks.training import spread
-from train.distributed.convolutions import compiled
+from train.distributed.convolutions import compiler
 
 EXAMPLES = """
   python -m train.benchmarks.framework --rounds 7
@@ -150,8 +149,8 @@ class Ours:
             return optax.apply_updates(params, updates), moments
 
         self.state = params, rule.init(params)
-        jit: Any = functools.partial(compiled, jax.jit) if onednn.available() else jax.jit
-        self.compiled = jit(step, donate_argnums=(0, 1)).lower(*self.state).compile()
+        jit = compiler(jax.jit, onednn.available())
+        self.compiled: Any = jit(step, donate_argnums=(0, 1)).lower(*self.state).compile()
 
     def __call__(self) -> None:
         self.state = jax.block_until_ready(self.compiled(*self.state))

@@ -4,7 +4,6 @@ They show what a network of such layers can reach. Both sides run in one process
 """
 
 import dataclasses
-import functools
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from flaxnets.layers.norm import BatchNorm
 from train import cli
 from train.arguments import Parser
 from train.benchmarks import timing, training_tables
-from train.distributed import convolutions
+from train.distributed.convolutions import compiler
 
 EXAMPLES = """
   python -m train.benchmarks.layers --rounds 9
@@ -101,7 +100,7 @@ def measure(layer: Layer, rounds: int, fast: bool) -> dict[str, list[float]]:
 
     x = jnp.asarray(values)
     gradient = jnp.ones_like(forward(params, x))
-    jit: Any = functools.partial(convolutions.compiled, jax.jit) if fast else jax.jit
+    jit = compiler(jax.jit, fast)
     compiled = jit(forward), jit(both)
 
     twin = layer.twin(torch.nn)

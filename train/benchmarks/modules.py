@@ -15,7 +15,7 @@ from flax import nnx
 from train.benchmarks.arithmetic import multiply_adds
 from train.benchmarks.timing import alternate
 from train.benchmarks.training import spread
-from train.distributed.convolutions import compiled
+from train.distributed.convolutions import compiler
 
 ROUNDS = 5
 
@@ -192,7 +192,7 @@ def cost(call: Call, onednn: bool = False) -> Cost:
         # The output itself as its gradient: anything else would have to be drawn or could be folded away.
         return out, back(out)
 
-    jit = functools.partial(compiled, jax.jit) if onednn else jax.jit
+    jit = compiler(jax.jit, onednn)
     functions = {'forward': jit(forward), 'both': jit(both)}
     calls: dict[str, Callable[[], Any]] = {
         name: functools.partial(lambda f: jax.block_until_ready(f(params, inputs)), function)

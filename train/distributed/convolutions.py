@@ -19,15 +19,18 @@ def by_onednn(config: ConfigDict, devices: Devices) -> bool:
     return config.convolution == 'auto' and config.precision == 'float32' and alone and onednn.available()
 
 
-def compiled(compile: Callable[..., Any], function: Callable[..., Any], **how: Any) -> Any:
-    """`compile(function, **how)`, a jitted function, with oneDNN's convolutions."""
+def compiler(compile: Callable[..., Any], fast: bool) -> Callable[..., Any]:
+    """`compile`, such as `jax.jit`; if `fast`, what it compiles has oneDNN's convolutions."""
 
-    @functools.wraps(function)
-    def traced(*args: Any) -> Any:
-        with onednn.used():
-            return function(*args)
+    def compiled(function: Callable[..., Any], **how: Any) -> NotKept:
+        @functools.wraps(function)
+        def traced(*args: Any) -> Any:
+            with onednn.used():
+                return function(*args)
 
-    return NotKept(compile(traced, **how))
+        return NotKept(compile(traced, **how))
+
+    return compiled if fast else compile
 
 
 class NotKept:

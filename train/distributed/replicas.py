@@ -20,7 +20,7 @@ from jaxtyping import Array
 from train import step
 from train.data import pipeline
 from train.data.pipeline import Feed
-from train.distributed.convolutions import compiled
+from train.distributed.convolutions import compiler
 from train.distributed.devices import Devices
 from train.distributed.runner import added
 from train.state import TrainState, Values
@@ -67,7 +67,7 @@ class ReplicaRunner:
 
         at = None if rates is None else 0
         together = functools.partial(jax.jit, donate_argnums=0)
-        alone: Any = functools.partial(compiled, jax.jit) if onednn else jax.jit
+        alone = compiler(jax.jit, onednn)
         self._alone = alone(train_step, donate_argnums=0)
         self._step: Any = together(jax.vmap(train_step, (0, at, None, 0)))
         self._chunk: Any = together(jax.vmap(train_chunk, (0, at, None, 1, None), (0, 1)))

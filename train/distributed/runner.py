@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from train import step
 from train.data import pipeline
 from train.data.pipeline import Batch, Feed, Resident
-from train.distributed.convolutions import compiled
+from train.distributed.convolutions import compiler
 from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
 
@@ -49,7 +49,7 @@ class Runner:
         def predict_step(params, stats, data, part, index):
             return step.predict_step(task, params, stats, pipeline.take(data, part), index)
 
-        compile: Any = functools.partial(compiled, devices.compile) if onednn else devices.compile
+        compile = compiler(devices.compile, onednn)
         self._train_step = compile(train_step, batch=2, outputs=outputs, donate=(0,))
         self._train_chunk = compile(train_chunk, batch=2, axis=1, outputs=outputs, donate=(0,))
         self._eval_step = compile(eval_step, batch=3)
