@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -18,8 +20,10 @@ from flaxnets.layers.batch import images_within, in_parts
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
 
-# Where an output has more bytes than this, `convolution` computes the kernel's gradient.
+# On several CPU devices `convolution` computes the kernel's gradient of outputs with more bytes than this.
 LARGE = 2**26
+# Bytes of the patches that are one product: what stays in a core's cache.
+CACHED = 2**21
 
 
 class Conv(nnx.Conv):
@@ -65,22 +69,33 @@ class Conv(nnx.Conv):
 
         XLA computes both badly on CPU: for a 1x1 kernel's gradient it transposes image and gradient, and a
         3x3 convolution of 2x2 images takes 80 times as long as the product. Others may be oneDNN's, and
-        the kernel's gradient of large outputs is one product too: see `convolution`.
+        on a CPU the kernel's gradient is a product too: see `convolution`.
         """
         side, (height, width) = self.kernel_size[0], inputs.shape[1:3]
-        keeps_size = side % 2 == 1 and self.strides == 1 and self.padding in ('SAME', side // 2)
+        zeros = self._zeros()
+        stride = int(self.strides)  # type: ignore[arg-type]  # as `__init__` was given it
+        keeps_size = side % 2 == 1 and stride == 1 and zeros == side // 2
         fits = 1 < side <= min(height, width)
-        if not keeps_size:
-            return super().__call__(inputs, out_sharding)
         arrays = inputs, self.kernel[...], None if self.bias is None else self.bias[...]
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
-        if not fits:
+        if keeps_size and not fits:
             y = patch_product(x, kernel, self.precision)
-        elif (fast := onednn.computes(x.dtype)) or (_large(x, kernel) and jax.default_backend() == 'cpu'):
-            y = convolution(x, kernel, fast)
+        elif zeros is None or not fits:
+            return super().__call__(inputs, out_sharding)
+        elif (fast := onednn.computes(x.dtype)) or _by_products(x, kernel):
+            y = convolution(x, kernel, stride, zeros, fast)
         else:
             return super().__call__(inputs, out_sharding)
         return y if bias is None else y + bias
+
+    def _zeros(self) -> int | None:
+        """How many zeros it adds on every side; None where that differs from side to side."""
+        if self.padding == 'SAME':
+            even = self.kernel_size[0] % 2 == 1 and self.strides == 1
+            return self.kernel_size[0] // 2 if even else None
+        if self.padding == 'VALID':
+            return 0
+        return self.padding if isinstance(self.padding, int) else None
 
 
 def side_by_side(
@@ -96,65 +111,102 @@ def side_by_side(
     return y if conv.bias is None else y + conv.bias[...].astype(y.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolution(
     images: Float[Array, 'batch height width channels'],
     kernel: Float[Array, 'side side channels out'],
+    stride: int,
+    padding: int,
     fast: bool = False,
-) -> Float[Array, 'batch height width out']:
-    """A convolution that keeps the images' size, with gradients that suit a CPU (docs/speed.md).
+) -> Float[Array, 'batch rows columns out']:
+    """A convolution with `padding` zeros on every side, with gradients that suit a CPU (docs/speed.md).
 
-    The kernel's gradient is a product for each row of the kernel where an output is larger than the
-    processor's caches: XLA's own takes several times as long. With `fast`, the convolution and the images'
-    gradient are oneDNN's (`onednn.py`).
+    The kernel's gradient is a product of matrices for a few images at a time: XLA's own takes up to ten times
+    as long where the caches are small or shared. With `fast`, the convolution and, for
+    stride 1, the images' gradient are oneDNN's (`onednn.py`).
     """
-    return onednn.convolution(images, kernel) if fast else _by_xla(images, kernel)
+    if fast:
+        return onednn.convolution(images, kernel, stride, padding)
+    return _by_xla(kernel, stride, padding, images)
 
 
-def _by_xla(images: Array, kernel: Array) -> Array:
+def _by_xla(kernel: Array, stride: int, padding: int, images: Array) -> Array:
     axes = ('NHWC', 'HWIO', 'NHWC')
-    return jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=axes)
+    zeros = [(padding, padding)] * 2
+    return jax.lax.conv_general_dilated(images, kernel, (stride, stride), zeros, dimension_numbers=axes)
 
 
-def _forward(images: Array, kernel: Array, fast: bool) -> tuple[Array, tuple[Array, Array]]:
-    return convolution(images, kernel, fast), (images, kernel)
+def _forward(
+    images: Array, kernel: Array, stride: int, padding: int, fast: bool
+) -> tuple[Array, tuple[Array, Array]]:
+    return convolution(images, kernel, stride, padding, fast), (images, kernel)
 
 
-def _backward(fast: bool, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(
+    stride: int, padding: int, fast: bool, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
     images, kernel = saved
-    # A convolution that keeps the size is, transposed, one with the kernel turned around.
-    of_images = convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3), fast)
-    if _large(images, kernel):
-        return of_images, _of_kernel(images, kernel, gradient)
-    (of_kernel,) = jax.linear_transpose(functools.partial(_by_xla, images), kernel)(gradient)
-    return of_images, of_kernel
+    side = len(kernel)
+    if stride == 1 and padding < side:
+        # Transposed, it is a convolution with the kernel turned around.
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        of_images = convolution(gradient, turned, 1, side - 1 - padding, fast)
+    else:
+        by_xla = functools.partial(_by_xla, kernel, stride, padding)
+        (of_images,) = jax.linear_transpose(by_xla, images)(gradient)
+    return of_images, _of_kernel(images, kernel, stride, padding, gradient)
 
 
 convolution.defvjp(_forward, _backward)
 
 
-def _large(images: Array, kernel: Array) -> bool:
-    """Whether their convolution's output has more than `LARGE` bytes."""
-    return images.size // images.shape[-1] * kernel.shape[-1] * images.dtype.itemsize > LARGE
+def _by_products(images: Array, kernel: Array) -> bool:
+    """Whether the kernel's gradient is to be `_of_kernel`: on one CPU; on several, for large outputs, because
+    small parts of a batch cannot be divided among them."""
+    size = images.size // images.shape[-1] * kernel.shape[-1] * images.dtype.itemsize
+    return jax.default_backend() == 'cpu' and (jax.device_count() == 1 or size > LARGE)
 
 
-def _of_kernel(images: Array, kernel: Array, gradient: Array) -> Array:
-    """The gradient of `kernel`, as one product for each of its rows."""
-    side, (height, width) = len(kernel), images.shape[1:3]
-    reach = side // 2
+def _of_kernel(images: Array, kernel: Array, stride: int, padding: int, gradient: Array) -> Array:
+    """The gradient of `kernel`: a product of the patches of the images or of the gradient, of whichever has
+    fewer channels, with the other. A few images at a time, whose patches stay in the cache."""
+    side, _, channels, out = kernel.shape
+    exact = jnp.promote_types(kernel.dtype, jnp.float32)
+    turned = out <= channels and stride == 1 and padding < side
+    zeros = side - 1 - padding if turned else padding
+    cut, whole = (gradient, images) if turned else (images, gradient)
+    widths = cut.shape[-1], whole.shape[-1]
 
-    def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
-        images, gradient = part
-        padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-        columns = jnp.concatenate([padded[:, :, j : j + width] for j in range(side)], axis=-1)
-        flat = gradient.reshape(-1, gradient.shape[-1])  # as an einsum over three axes: twice the time
-        rows = [columns[:, i : i + height].reshape(len(flat), -1).T @ flat for i in range(side)]
-        return total + jnp.stack(rows).reshape(kernel.shape), None
+    def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
+        cut, whole = part
+        patches = _patches(cut, (side, side), stride, (zeros, zeros))
+        flat = whole.reshape(-1, widths[1])  # as an einsum over three axes: twice the time
+        product = jnp.matmul(patches.reshape(len(flat), -1).T, flat, preferred_element_type=exact)
+        return total + product, None
 
-    # A few images at a time: the columns of all of them, in all layers, would double the memory of a step.
-    count = images_within(LARGE // 4, len(gradient), gradient.nbytes // len(gradient))
-    parts = in_parts(images, count), in_parts(gradient, count)
-    return jax.lax.scan(add, jnp.zeros_like(kernel), parts)[0]
+    bytes_of_one = whole.nbytes // whole.size * math.prod(whole.shape[1:3]) * side**2 * widths[0]
+    if jax.device_count() == 1:
+        count = images_within(CACHED, len(images), bytes_of_one)
+        parts = tuple(x.reshape(-1, count, *x.shape[1:]) for x in (cut, whole))
+    else:  # which share the images of a part
+        count = images_within(LARGE, len(images), bytes_of_one)
+        parts = in_parts(cut, count), in_parts(whole, count)
+    total, _ = jax.lax.scan(add, jnp.zeros((side**2 * widths[0], widths[1]), exact), parts)
+    total = total.reshape(side, side, *widths).astype(kernel.dtype)
+    return total[::-1, ::-1].swapaxes(2, 3) if turned else total
+
+
+def _patches(images: Array, sides: Sequence[int], stride: int, zeros: Sequence[int]) -> Array:
+    """[B, H, W, C] -> [B, H', W', rows * columns * C]: what a kernel meets, wherever it stands."""
+    padded = jnp.pad(images, ((0, 0), (zeros[0], zeros[0]), (zeros[1], zeros[1]), (0, 0)))
+    counts = [(size - side) // stride + 1 for size, side in zip(padded.shape[1:3], sides, strict=True)]
+
+    def met(place: Sequence[int]) -> Array:
+        ends = [first + (count - 1) * stride + 1 for first, count in zip(place, counts, strict=True)]
+        return padded[:, place[0] : ends[0] : stride, place[1] : ends[1] : stride]
+
+    shifted = [met(place) for place in itertools.product(*map(range, sides))]
+    return shifted[0] if len(shifted) == 1 else jnp.concatenate(shifted, axis=-1)
 
 
 def patch_product(
@@ -170,12 +222,8 @@ def patch_product(
     reach = kernel.shape[0] // 2
     down, right = min(reach, height - 1), min(reach, width - 1)
     kernel = kernel[reach - down : reach + down + 1, reach - right : reach + right + 1]
-    padded = jnp.pad(images, ((0, 0), (down, down), (right, right), (0, 0)))
-    shifted = [
-        padded[:, i : i + height, j : j + width] for i in range(2 * down + 1) for j in range(2 * right + 1)
-    ]
-    columns = shifted[0] if len(shifted) == 1 else jnp.concatenate(shifted, axis=-1)
-    return jnp.matmul(columns, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
+    patches = _patches(images, kernel.shape[:2], 1, (down, right))
+    return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -48,10 +48,16 @@ def computes(dtype: jax.typing.DTypeLike) -> bool:
 
 
 def convolution(
-    images: Float[Array, 'batch height width channels'], kernel: Float[Array, 'side side channels out']
-) -> Float[Array, 'batch height width out']:
-    """A convolution that keeps the images' size; the side is odd. It has no gradient of its own."""
-    reach = len(kernel) // 2
+    images: Float[Array, 'batch height width channels'],
+    kernel: Float[Array, 'side side channels out'],
+    stride: int = 1,
+    padding: int | None = None,
+) -> Float[Array, 'batch rows columns out']:
+    """A convolution with `padding` zeros on every side, by default as many as keep the size. It has no
+    gradient of its own."""
+    side = len(kernel)
+    padding = side // 2 if padding is None else padding
+    rows, columns = ((size + 2 * padding - side) // stride + 1 for size in images.shape[1:3])
     axes = {'data': {'batch_dim': 0, 'feature_dim': 3, 'spatial_dims': [1, 2]}}
     described = {
         'dims': 4,
@@ -64,15 +70,15 @@ def convolution(
         'output': {'dims': 4, **axes},
         'window': {
             'size': kernel.shape[:2],
-            'pad_left': [reach, reach],
-            'pad_right': [reach, reach],
-            'strides': [1, 1],
+            'pad_left': [padding] * 2,
+            'pad_right': [padding] * 2,
+            'strides': [stride] * 2,
             'window_dilations': [1, 1],
         },
     }
     call = jax.ffi.ffi_call(
         '__onednn$convolution',
-        jax.ShapeDtypeStruct((*images.shape[:3], kernel.shape[3]), images.dtype),
+        jax.ShapeDtypeStruct((len(images), rows, columns, kernel.shape[3]), images.dtype),
         custom_call_api_version=1,
         vmap_method='sequential',
         legacy_backend_config=json.dumps({'onednn_conv_config': described}),

@@ -1,23 +1,49 @@
 """Pooling."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(
     x: Float[Array, 'batch height width channels'], size: int = 2
 ) -> Float[Array, 'batch rows columns channels']:
     """The largest value of each `size` x `size` window, without overlap; an incomplete window at the
     right or lower edge is left out, as in PyTorch.
 
-    A maximum over a reshaped array: on a CPU its backward pass takes a quarter of the time of
-    `nnx.max_pool`'s, a select-and-scatter.
+    The gradient goes to the largest value, of equal ones to the first, as in PyTorch; `jnp.max` would divide
+    it among them, in several passes over the image.
     """
+    return _largest(x, size)[0]
+
+
+def _largest(x: Array, size: int) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
+    """The largest values; the place of each in its window, counted by rows; and the shape of `x`."""
     batch, height, width, channels = x.shape
     rows, columns = height // size, width // size
-    x = x[:, : rows * size, : columns * size]
-    return jnp.max(x.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))
+    windows = x[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
+    largest, place = windows[:, :, 0, :, 0], jnp.zeros((batch, rows, columns, channels), 'uint8')
+    for i in range(1, size * size):
+        value = windows[:, :, i // size, :, i % size]
+        place = jnp.where(value > largest, jnp.uint8(i), place)
+        largest = jnp.maximum(largest, value)
+    return largest, (place, x.shape)
+
+
+def _to_largest(size: int, saved: tuple[Array, tuple[int, ...]], gradient: Array) -> tuple[Array]:
+    place, (batch, height, width, channels) = saved
+    _, rows, columns, _ = gradient.shape
+    places = jnp.arange(size * size, dtype=place.dtype).reshape(1, 1, size, 1, size, 1)
+    windows = jnp.where(place[:, :, None, :, None] == places, gradient[:, :, None, :, None], 0)
+    x = windows.reshape(batch, rows * size, columns * size, channels)
+    return (jnp.pad(x, ((0, 0), (0, height - rows * size), (0, width - columns * size), (0, 0))),)
+
+
+max_pool.defvjp(_largest, _to_largest)
 
 
 def adaptive_mean_pool(

@@ -10,27 +10,63 @@ from flaxnets.layers import conv as layer
 from flaxnets.layers.conv import Conv
 
 
+@pytest.fixture(params=['many devices', 'large output', 'one device'])
+def place(request, monkeypatch):
+    """Where a convolution may be computed, as far as it matters for its gradients."""
+    if request.param == 'large output':
+        monkeypatch.setattr(layer, 'LARGE', 0)
+    if request.param == 'one device':
+        monkeypatch.setattr(jax, 'device_count', lambda: 1)
+        monkeypatch.setattr(layer, 'CACHED', 20_000)  # one image in some of the cases, both in others
+    return request.param
+
+
+def check(conv, images):
+    """Its output's cubes and their gradients are those of Flax's convolution."""
+
+    def scores(function):
+        score = lambda conv, images: (function(conv, images) ** 3).sum()  # noqa: E731
+        return jax.tree.leaves(nnx.value_and_grad(score, argnums=(0, 1))(conv, images))
+
+    for ours, theirs in zip(scores(Conv.__call__), scores(nnx.Conv.__call__), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(('height', 'width'), [(1, 1), (2, 2), (1, 5), (2, 3), (4, 2), (3, 3), (5, 6)])
 @pytest.mark.parametrize(('kernel_size', 'padding'), [(1, 0), (3, 'SAME'), (3, 1), (5, 'SAME'), (7, 3)])
-@pytest.mark.parametrize('large', [2**26, 0])
-def test_every_way_computes_the_same(height, width, kernel_size, padding, large, monkeypatch):
-    monkeypatch.setattr(layer, 'LARGE', large)
+def test_every_way_computes_the_same(height, width, kernel_size, padding, place):
+    with jax.enable_x64(True):
+        conv = Conv(3, 4, kernel_size, padding=padding, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        check(conv, jnp.asarray(np.random.default_rng(0).normal(size=(2, height, width, 3))))
+
+
+@pytest.mark.parametrize('channels', [(3, 4), (4, 3)])
+@pytest.mark.parametrize(
+    ('kernel_size', 'strides', 'padding'),
+    [(5, 1, 'VALID'), (5, 2, 'VALID'), (3, 2, 1), (7, 2, 3), (3, 1, 2), (3, 1, 4), (4, 4, 0), (2, 1, 0)],
+)
+def test_with_other_borders_and_strides(channels, kernel_size, strides, padding, place):
     with jax.enable_x64(True):
         types = {'param_dtype': jnp.float64, 'rngs': nnx.Rngs(0)}
-        conv = Conv(3, 4, kernel_size, padding=padding, **types)
-        images = jnp.asarray(np.random.default_rng(0).normal(size=(2, height, width, 3)))
+        conv = Conv(*channels, kernel_size, strides=strides, padding=padding, **types)
+        check(conv, jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, channels[0]))))
 
-        def plain(conv, images):
-            return nnx.Conv.__call__(conv, images)
 
-        def scores(function):
-            return nnx.value_and_grad(
-                lambda conv, images: (function(conv, images) ** 3).sum(), argnums=(0, 1)
-            )
+@pytest.mark.parametrize(('kernel_size', 'strides', 'padding'), [(3, 2, 'SAME'), (2, 1, 'SAME')])
+def test_borders_that_differ_are_left_to_xla(kernel_size, strides, padding, place):
+    conv = Conv(3, 4, kernel_size, strides=strides, padding=padding, rngs=nnx.Rngs(0))
+    program = str(jax.make_jaxpr(conv)(jnp.ones((1, 6, 6, 3))))
+    assert 'custom_vjp' not in program
 
-        found, expected = (jax.tree.leaves(scores(f)(conv, images)) for f in (Conv.__call__, plain))
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+def test_the_kernels_gradient_is_summed_in_float32(monkeypatch):
+    """Summed in bfloat16, one image after the other, 256 equal parts would end at about half the sum."""
+    monkeypatch.setattr(jax, 'device_count', lambda: 1)
+    monkeypatch.setattr(layer, 'CACHED', 1)
+    conv = Conv(1, 1, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    images = jnp.ones((1024, 3, 3, 1), jnp.bfloat16)
+    gradient = nnx.grad(lambda conv: conv(images).astype(jnp.float32).sum())(conv)
+    assert gradient.kernel[1, 1, 0, 0] == 1024 * 9
 
 
 def test_the_kernels_gradient_of_a_large_output_adds_up_over_devices(monkeypatch):

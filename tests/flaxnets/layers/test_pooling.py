@@ -38,3 +38,13 @@ def test_max_pool_is_torchs(shape, size):
     np.testing.assert_array_equal(jnp.moveaxis(y, -1, 1), out.detach())
     out.sum().backward()
     np.testing.assert_array_equal(jnp.moveaxis(pullback(jnp.ones_like(y))[0], -1, 1), theirs.grad)
+
+
+def test_of_equal_values_the_first_gets_the_gradient_as_in_torch():
+    x = jnp.round(images(9, 8))
+    y, pullback = jax.vjp(max_pool, x)
+    theirs = nchw(x)
+    out = torch.nn.functional.max_pool2d(theirs, 2)
+    assert len(jnp.unique(x)) < 10  # so most windows have equal values
+    (out * (out + 1)).sum().backward()
+    np.testing.assert_array_equal(jnp.moveaxis(pullback(2 * y + 1)[0], -1, 1), theirs.grad)
