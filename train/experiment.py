@@ -93,6 +93,7 @@ class Experiment:
             ema=config.optimizer.ema,
             batch_statistics=config.evaluate_with_batch_statistics,
             axis_name=devices.axis_name,
+            divided=devices.divides,
             frozen=frozen,
         )
         states = [

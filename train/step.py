@@ -32,7 +32,8 @@ class Task:
 
     `prepare` maps a batch and a key (None: evaluation) to the model's input and to targets
     [batch, classes]. `num_labels` are the data's classes; a model may have more outputs. `axis_name`
-    is the mapped axis under `pmap`; None elsewhere. No gradient is computed for the parameters `frozen`.
+    is the mapped axis under `pmap`; None elsewhere; `divided`: the compiler divides a batch among
+    devices. No gradient is computed for the parameters `frozen`.
     """
 
     structure: Structure
@@ -45,6 +46,7 @@ class Task:
     batch_statistics: bool = False
     axis_name: str | None = None
     frozen: frozenset[str] = frozenset()
+    divided: bool = False
 
     def sum(self, tree: Any) -> Any:
         """Adds over the devices that share a batch."""
@@ -77,7 +79,7 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
         params = {k: jax.lax.stop_gradient(v) if k in task.frozen else v for k, v in params.items()}
         model = task.structure.merge(params, state.stats)
         model.train()
-        with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
+        with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name, divided=task.divided):
             logits = model(images, rngs=nnx.Rngs(candidates=keys['candidates'], dropout=keys['dropout']))
         losses = cross_entropy(logits, targets, task.softmax_twice)
         return jnp.sum(losses * batch.mask) / count, (logits, statistics(model))
@@ -92,9 +94,7 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
     else:
         (loss, (logits, stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     loss, gradients = task.sum((loss, gradients))
-    rule = optax.with_extra_args_support(task.optimizer)
-    updates, opt_state = rule.update(gradients, state.opt_state, state.params, count=count, **scaled)
-    params = optax.apply_updates(state.params, updates)
+    params, opt_state = updated(task, state, gradients, count, scaled)
     ema = optax.incremental_update(params, state.ema, 1 - task.ema) if task.ema else state.ema
     if task.ema and isinstance(opt_state, optax.MultiStepsState):  # it follows updates, not batches
         ema = jax.tree.map(lambda new, old: jnp.where(opt_state.mini_step, old, new), ema, state.ema)
@@ -111,6 +111,18 @@ def train_step(task: Task, state: TrainState, batch: Batch) -> tuple[TrainState,
         state, step=state.step + 1, params=params, stats=stats, opt_state=opt_state, ema=ema
     )
     return new, metrics
+
+
+def updated(
+    task: Task, state: TrainState, gradients: Values, count: Array, scaled: dict[str, Any]
+) -> tuple[Values, Any]:
+    """The parameters and the optimiser's state after an update by these gradients of `count` images.
+
+    `scaled` has the loss's `scale` and whether the gradients are `finite`, for an optimiser that scales it.
+    """
+    rule = optax.with_extra_args_support(task.optimizer)
+    updates, opt_state = rule.update(gradients, state.opt_state, state.params, count=count, **scaled)
+    return optax.apply_updates(state.params, updates), opt_state
 
 
 def train_chunk(
@@ -153,7 +165,7 @@ def evaluated(
         model.train()
     else:
         model.eval()
-    with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name):
+    with batch_scope.scope(mask=batch.mask, axis_name=task.axis_name, divided=task.divided):
         return model(images, rngs=evaluation_rngs(index)), targets
 
 

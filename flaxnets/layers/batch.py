@@ -25,10 +25,12 @@ from jaxtyping import Array, Int
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """`mask` [B]: 1 for a real image, 0 for padding; None: all real. `axis_name`: the mapped axis
-    the batch is sharded over; None: the layer sees the whole batch."""
+    the batch is sharded over; None: the layer sees the whole batch. `divided`: it sees the whole batch, whose
+    images the compiler divides among devices, so that a few of them cannot be computed at a time."""
 
     mask: ArrayLike | None = None
     axis_name: str | None = None
+    divided: bool = False
 
     def sum(self, x: Array) -> Array:
         """Adds `x` over the devices that share the batch."""
@@ -50,9 +52,11 @@ def current() -> Batch:
 
 
 @contextlib.contextmanager
-def scope(*, mask: ArrayLike | None = None, axis_name: str | None = None) -> Iterator[None]:
-    """Layers called inside see `mask` and `axis_name`. Only tracing sees it: enter it inside jit."""
-    token = _CURRENT.set(Batch(mask, axis_name))
+def scope(
+    *, mask: ArrayLike | None = None, axis_name: str | None = None, divided: bool = False
+) -> Iterator[None]:
+    """Layers called inside see these. Only tracing sees it: enter it inside jit."""
+    token = _CURRENT.set(Batch(mask, axis_name, divided))
     try:
         yield
     finally:

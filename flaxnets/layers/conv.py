@@ -15,13 +15,10 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from flaxnets.layers import onednn
-from flaxnets.layers.batch import images_within, in_parts
+from flaxnets.layers import batch, onednn
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
 
-# On several CPU devices `convolution` computes the kernel's gradient of outputs with more bytes than this.
-LARGE = 2**26
 # Bytes of the patches that are one product: what stays in a core's cache.
 CACHED = 2**21
 
@@ -82,8 +79,8 @@ class Conv(nnx.Conv):
             y = patch_product(x, kernel, self.precision)
         elif zeros is None or not fits:
             return super().__call__(inputs, out_sharding)
-        elif (fast := onednn.computes(x.dtype)) or _by_products(x, kernel):
-            y = convolution(x, kernel, stride, zeros, fast)
+        elif jax.default_backend() == 'cpu' and not batch.current().divided:
+            y = convolution(x, kernel, stride, zeros, onednn.computes(x.dtype))
         else:
             return super().__call__(inputs, out_sharding)
         return y if bias is None else y + bias
@@ -160,13 +157,6 @@ def _backward(
 convolution.defvjp(_forward, _backward)
 
 
-def _by_products(images: Array, kernel: Array) -> bool:
-    """Whether the kernel's gradient is to be `_of_kernel`: on one CPU; on several, for large outputs, because
-    small parts of a batch cannot be divided among them."""
-    size = images.size // images.shape[-1] * kernel.shape[-1] * images.dtype.itemsize
-    return jax.default_backend() == 'cpu' and (jax.device_count() == 1 or size > LARGE)
-
-
 def _of_kernel(images: Array, kernel: Array, stride: int, padding: int, gradient: Array) -> Array:
     """The gradient of `kernel`: a product of the patches of the images or of the gradient, of whichever has
     fewer channels, with the other. A few images at a time, whose patches stay in the cache."""
@@ -185,12 +175,8 @@ def _of_kernel(images: Array, kernel: Array, stride: int, padding: int, gradient
         return total + product, None
 
     bytes_of_one = whole.nbytes // whole.size * math.prod(whole.shape[1:3]) * side**2 * widths[0]
-    if jax.device_count() == 1:
-        count = images_within(CACHED, len(images), bytes_of_one)
-        parts = tuple(x.reshape(-1, count, *x.shape[1:]) for x in (cut, whole))
-    else:  # which share the images of a part
-        count = images_within(LARGE, len(images), bytes_of_one)
-        parts = in_parts(cut, count), in_parts(whole, count)
+    count = batch.images_within(CACHED, len(images), bytes_of_one)
+    parts = tuple(x.reshape(-1, count, *x.shape[1:]) for x in (cut, whole))
     total, _ = jax.lax.scan(add, jnp.zeros((side**2 * widths[0], widths[1]), exact), parts)
     total = total.reshape(side, side, *widths).astype(kernel.dtype)
     return total[::-1, ::-1].swapaxes(2, 3) if turned else total

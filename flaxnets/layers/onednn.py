@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 # Tested by tests/flaxnets/layers/test_onednn.py. A wrong call ends the process.
 JAXLIB = ('0.10.2',)
+CALL = '__onednn$convolution'
 
 _used = contextvars.ContextVar('onednn', default=False)
 
@@ -77,7 +78,7 @@ def convolution(
         },
     }
     call = jax.ffi.ffi_call(
-        '__onednn$convolution',
+        CALL,
         jax.ShapeDtypeStruct((len(images), rows, columns, kernel.shape[3]), images.dtype),
         custom_call_api_version=1,
         vmap_method='sequential',

@@ -15,7 +15,7 @@ from train.benchmarks.training import Ours, spread
 from train.distributed.convolutions import by_onednn
 from train.workdir import read_summary
 
-OTHER = 'between modules, loss, optimiser, data'
+BETWEEN = "the model's activations, pooling and sums"
 
 
 def measure(config: options.ConfigDict, folder: pathlib.Path | None = None) -> dict[str, Any]:
@@ -34,17 +34,19 @@ def measure(config: options.ConfigDict, folder: pathlib.Path | None = None) -> d
         model.train()
         root = modules.calls(model, images)
         costs = modules.measure(root, by_onednn(config, ours.exp.devices))
+        around = ours.around()
         facts = ours.facts()
     own: dict[str, float] = modules.parts(root, costs)
     top_level = sum(costs[id(c)].forward + costs[id(c)].backward for c in root.children)
-    own.pop(root.name)
+    around = {BETWEEN: own.pop(root.name), **around}
     step, costliest = seconds['median'], max(own, key=lambda name: own[name])
     return {
         **facts,
         'step_seconds': seconds,
         'modules': list(lines(root, costs)),
         'modules_seconds': top_level,
-        'other_seconds': step - top_level,
+        'around_seconds': around,
+        'other_seconds': step - top_level - sum(around.values()),
         'costliest': costliest,
         'costliest_share': own[costliest] / step,
         'operators': top,

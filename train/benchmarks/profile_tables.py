@@ -35,12 +35,13 @@ def show(profile: dict[str, Any]) -> None:
             f'{1000 * line["own_seconds"]:.2f}',
             f'{100 * both / step:.0f}%',
         )
-    other = profile['other_seconds']
-    table.add_row('all else', '', '', '', '', f'{1000 * other:.2f}', f'{100 * other / step:.0f}%')
+    for name, seconds in profile['around_seconds'].items():
+        table.add_row(name, '', '', '', '', f'{1000 * seconds:.2f}', f'{100 * seconds / step:.0f}%')
     out.print(table)
+    modules, around = profile['modules_seconds'], sum(profile['around_seconds'].values())
     out.print(
-        f'The modules alone take {1000 * profile["modules_seconds"]:.1f} ms, the step '
-        f'{step / profile["modules_seconds"]:.2f} times as long.'
+        f'Alone, the modules take {1000 * modules:.1f} ms and the rest {1000 * around:.1f} ms. The step '
+        f'takes {step / modules:.2f} times the modules, {step / (modules + around):.2f} times all of them.'
     )
     if profile['comparisons']:
         out.print(

@@ -21,7 +21,7 @@ import numpy as np
 import flaxnets
 from flaxnets.layers import nearest, selection
 from train import config as options
-from train import experiment, step
+from train import experiment, optim, step
 from train.benchmarks import arithmetic, synthetic
 from train.benchmarks.timing import alternate, cores
 from train.data import pipeline
@@ -83,6 +83,23 @@ class Ours:
             seconds.append(time.perf_counter() - started)
             jax.block_until_ready((self.state, metrics))
         return statistics.median(seconds)
+
+    def around(self) -> dict[str, float]:
+        """Seconds of the step's parts before and after the model, each alone, of one replica."""
+        task, count = self.exp.runner.task, options.replicas(self.config)
+        state = self.state if count == 1 else replica(self.state, 0)
+        resident = self.exp.images['train'].feed(self.rows['train']).resident
+        rows, key = jnp.asarray(self.rows['train'][0]), jax.random.key(0)
+        scaled = {}
+        if isinstance(state.opt_state, optim.LossScaled):
+            scaled = {'scale': state.opt_state.scale, 'finite': jnp.asarray(True)}
+        images = jax.jit(lambda data, row: task.prepare(pipeline.take(data, row), key))
+        update = jax.jit(lambda state: step.updated(task, state, state.params, jnp.asarray(1.0), scaled))
+        calls: dict[str, Callable[[], Any]] = {
+            'taking and changing the images': lambda: jax.block_until_ready(images(resident, rows)),
+            'the optimiser': lambda: jax.block_until_ready(update(state)),
+        }
+        return {name: spread(seconds)['median'] for name, seconds in alternate(calls, 5).items()}
 
     def facts(self) -> dict[str, Any]:
         """What does not vary from round to round."""

@@ -75,6 +75,11 @@ class Devices:
         return AXIS if self.parallel == 'pmap' else None
 
     @property
+    def divides(self) -> bool:
+        """Whether a step sees the whole batch and the compiler divides it."""
+        return self.count > 1 and self.axis_name is None
+
+    @property
     def platform(self) -> str:
         """'cpu', 'gpu' or 'tpu'."""
         return self.mesh.devices.flat[0].platform

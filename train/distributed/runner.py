@@ -9,12 +9,16 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from flaxnets.layers.onednn import CALL
 from train import step
 from train.data import pipeline
 from train.data.pipeline import Batch, Feed, Resident
 from train.distributed.convolutions import compiler
 from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
+
+# As a traced program names them.
+CONVOLUTIONS = ('conv_general_dilated', CALL)
 
 
 class Runner:
@@ -112,7 +116,8 @@ class Runner:
                 self.scans = self.devices.platform != 'cpu'
             else:  # what is traced here is what is called afterwards
                 traced = self._train_step.trace(state, resident, self._placed(row))
-                self.scans = 'conv_general_dilated' not in str(traced.jaxpr)
+                program = str(traced.jaxpr)
+                self.scans = not any(name in program for name in CONVOLUTIONS)
         return self.scans
 
     def _padded(self, rows: np.ndarray) -> jax.Array:

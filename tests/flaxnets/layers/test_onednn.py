@@ -43,13 +43,19 @@ def test_the_pinned_jaxlib_is_a_tested_one():
 
 @needed
 @pytest.mark.parametrize('size', [(3, 3), (5, 6), (32, 17)])
-@pytest.mark.parametrize('channels', [(1, 8), (3, 4), (16, 16), (5, 70)])
+@pytest.mark.parametrize(
+    ('channels', 'strides', 'padding'),
+    [
+        *(((width, out), 1, 'SAME') for width, out in [(1, 8), (3, 4), (16, 16), (5, 70)]),
+        *(((3, 4), *border) for border in [(1, 'VALID'), (2, 'VALID'), (2, 1)]),
+    ],
+)
 @pytest.mark.parametrize('side', [3, 5])
-def test_it_computes_what_xla_computes(size, channels, side):
+def test_it_computes_what_xla_computes(size, channels, side, strides, padding):
     if side > min(size):
         size = (side, side + 1)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, *size, channels[0])), jnp.float32)
-    conv = Conv(*channels, side, rngs=nnx.Rngs(0))
+    conv = Conv(*channels, side, strides=strides, padding=padding, rngs=nnx.Rngs(0))
     for ours, xlas in zip(scores(conv, images, True), scores(conv, images, False), strict=True):
         np.testing.assert_allclose(ours, xlas, rtol=1e-4, atol=1e-4 * float(jnp.abs(xlas).max()))
 
@@ -69,8 +75,10 @@ def test_it_is_used_where_it_is_asked_for():
 
     conv = Conv(3, 4, rngs=nnx.Rngs(0))
     assert [calls(conv, images, fast) for fast in (False, True, False)] == [0, 2, 0]
-    # not for other types, strides, borders, or images that one product suits
-    others = {'dtype': jnp.bfloat16}, {'strides': 2}, {'padding': 'VALID'}
+    assert calls(Conv(3, 4, rngs=nnx.Rngs(0), padding='VALID'), images, True) == 2
+    assert calls(Conv(3, 4, rngs=nnx.Rngs(0), padding=1, strides=2), images, True) == 1  # not backward
+    # not for other types, uneven borders, or images that one product suits
+    others = {'dtype': jnp.bfloat16}, {'strides': 2}
     assert not any(calls(Conv(3, 4, rngs=nnx.Rngs(0), **one), images, True) for one in others)
     assert not calls(conv, images[:, :2, :2], True)
 
