@@ -29,8 +29,7 @@ class Dropout(nnx.Module):
     def __call__(
         self, x: Float[Array, 'batch *rest'], *, rngs: nnx.Rngs | None = None
     ) -> Float[Array, 'batch *rest']:
-        key = self.key(rngs)
-        return x if key is None else self.drop(x, key)
+        return self.drop(x, self.key(rngs))
 
     def key(self, rngs: nnx.Rngs | None) -> Key[Array, ''] | None:
         """The key of a call's draws; None where nothing is dropped.
@@ -46,8 +45,10 @@ class Dropout(nnx.Module):
             )
         return rngs.dropout()
 
-    def drop(self, x: Float[Array, 'batch *rest'], key: Key[Array, '']) -> Float[Array, 'batch *rest']:
-        """`x` with the values that `key` draws zeroed."""
+    def drop(self, x: Float[Array, 'batch *rest'], key: Key[Array, ''] | None) -> Float[Array, 'batch *rest']:
+        """`x` with the values that `key` draws zeroed; `x` itself without one."""
+        if key is None:
+            return x
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.current().positions(len(x)))
         bits = jax.vmap(lambda k: words(k, x.shape[1:]))(keys)
         keep = bits >= jnp.uint32(min(round(self.rate * 2**32), 2**32 - 1))  # from 2^31 on, no int32

@@ -75,7 +75,10 @@ class FrameworkBlock(nnx.Module):
     ) -> Float[Array, 'batch tokens width']:
         given = {'candidates': candidates} if draws(self.attention) else {}
         x = x + self.attention(self.norm1(x), rngs=rngs, **given)
-        return x + self.fc2(self.dropout(gelu(self.fc1(self.norm2(x))), rngs=rngs))
+        key = self.dropout.key(rngs)
+        # Computed again in the backward pass: activation and dropout would keep three arrays of this size.
+        hidden = jax.checkpoint(lambda x: self.dropout.drop(gelu(x), key))(self.fc1(self.norm2(x)))
+        return x + self.fc2(hidden)
 
 
 class FrameworkViT(nnx.Module):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -58,9 +58,18 @@ def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
 
 def _count(jaxpr: core.Jaxpr, *, choosing: bool) -> Arithmetic:
     total = Arithmetic()
-    for equation in jaxpr.eqns:
+    for equation in _needed(jaxpr):
         total = total.plus(_of_equation(equation, choosing or SCOPE in str(equation.source_info.name_stack)))
     return total
+
+
+def _needed(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """The equations that the result depends on: XLA computes no others, such as the gradient of the images."""
+    needed = {id(variable) for variable in jaxpr.outvars}
+    for equation in reversed(jaxpr.eqns):
+        if any(id(variable) in needed for variable in equation.outvars):
+            needed.update(id(variable) for variable in equation.invars)
+            yield equation
 
 
 def _of_equation(equation: core.JaxprEqn, choosing: bool) -> Arithmetic:

@@ -87,17 +87,21 @@ class ConvNNAttention(nnx.Module):
             k = k / math.sqrt(x.shape[-1] // self.options.heads)  # the place, if there is one, not counted
         if pool is not None:
             q, own, v = q[:, pool], v, v[:, pool]
-        chosen = self.choose(k, q, pool)
-        weights = self._weights(k, q, chosen, pool)
-        v, kernel, weights = promote_dtype((v, self.kernel[...], weights), dtype=self.dtype)
-        first = jnp.zeros((*v.shape[:1], k.shape[1], kernel.shape[-1]), v.dtype)
-        if pool is not None:
-            itself = own @ kernel[0] if kernel.ndim == 3 else own * kernel[0]
-            first, kernel, weights = weights[0, ..., None] * itself, kernel[1:], weights[1:]
-        y = add_products(first, v, kernel, chosen, weights)
-        y = y if self.pointwise is None else self.pointwise(y)
-        y = joined_heads(y, self.options)
-        return self.out(self.dropout(y, rngs=rngs))
+        chosen, key = self.choose(k, q, pool), self.dropout.key(rngs)
+
+        def mixed(k: Array, q: Array, v: Array) -> Array:
+            weights = self._weights(k, q, chosen, pool)
+            v, kernel, weights = promote_dtype((v, self.kernel[...], weights), dtype=self.dtype)
+            first = jnp.zeros((*v.shape[:1], k.shape[1], kernel.shape[-1]), v.dtype)
+            if pool is not None:
+                itself = own @ kernel[0] if kernel.ndim == 3 else own * kernel[0]
+                first, kernel, weights = weights[0, ..., None] * itself, kernel[1:], weights[1:]
+            y = add_products(first, v, kernel, chosen, weights)
+            y = y if self.pointwise is None else self.pointwise(y)
+            return self.dropout.drop(joined_heads(y, self.options), key)
+
+        # Computed again in the backward pass, from what the linear layers and the selection gave.
+        return self.out(jax.checkpoint(mixed)(k, q, v))
 
     def choose(
         self,
