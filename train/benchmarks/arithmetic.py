@@ -64,7 +64,7 @@ def _count(jaxpr: core.Jaxpr, *, choosing: bool) -> Arithmetic:
 
 
 def _needed(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    """The equations that the result depends on: XLA computes no others, such as the gradient of the images."""
+    """The equations that a result depends on. XLA computes no others, such as the gradient of the images."""
     needed = {id(variable) for variable in jaxpr.outvars}
     for equation in reversed(jaxpr.eqns):
         if any(id(variable) in needed for variable in equation.outvars):

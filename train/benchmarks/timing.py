@@ -11,12 +11,18 @@ from typing import Any
 
 from train.distributed.devices import Devices
 
+PAUSE = 0.02  # seconds
+
 
 def alternate(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """{name: seconds of each round}, the functions called in turns after one call that does not count."""
+    """{name: seconds of each round}, the functions called in turns after one call that does not count.
+
+    A pause before each, because PyTorch's threads look for work for some milliseconds more, on all cores.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for round_ in range(rounds + 1):
         for name, function in functions.items():
+            time.sleep(PAUSE)
             started = time.perf_counter()
             function()
             if round_:
