@@ -119,8 +119,8 @@ def convolution(
     """A convolution with `padding` zeros on every side, with gradients that suit a CPU (docs/speed.md).
 
     The kernel's gradient is a product of matrices for a few images at a time: XLA's own takes up to ten times
-    as long where the caches are small or shared. With `fast`, the convolution and, for
-    stride 1, the images' gradient are oneDNN's (`onednn.py`).
+    as long on a processor without AVX-512. With `fast`, the convolution and, for stride 1, the images'
+    gradient are oneDNN's (`onednn.py`).
     """
     if fast:
         return onednn.convolution(images, kernel, stride, padding)
@@ -174,7 +174,7 @@ def _of_kernel(images: Array, kernel: Array, stride: int, padding: int, gradient
         product = jnp.matmul(patches.reshape(len(flat), -1).T, flat, preferred_element_type=exact)
         return total + product, None
 
-    bytes_of_one = whole.nbytes // whole.size * math.prod(whole.shape[1:3]) * side**2 * widths[0]
+    bytes_of_one = whole.dtype.itemsize * math.prod(whole.shape[1:3]) * side**2 * widths[0]
     count = batch.images_within(CACHED, len(images), bytes_of_one)
     parts = tuple(x.reshape(-1, count, *x.shape[1:]) for x in (cut, whole))
     total, _ = jax.lax.scan(add, jnp.zeros((side**2 * widths[0], widths[1]), exact), parts)
