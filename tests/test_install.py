@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 import runs
 
+PROGRESS = re.compile(r'  \d+ s( left)?$')
 # What pytest's own environment changes, and a newcomer's does not have.
 OURS = ('PYTHONPATH', 'PYTHONWARNINGS', 'XLA_FLAGS', 'FLAXNETS_CACHE', 'VIRTUAL_ENV')
 
@@ -55,7 +57,9 @@ def test_a_plain_install_works_without_a_warning(python, tmp_path):
             check=False,
         )
         assert done.returncode == 0, f'{module}:\n{done.stdout}{done.stderr}'
-        assert done.stderr == '', f'{module} wrote to stderr'
+        # On a slow machine a line of progress each few seconds, and nothing else.
+        unasked = [line for line in done.stderr.splitlines() if not PROGRESS.search(line)]
+        assert not unasked, f'{module} wrote to stderr'
         assert 'warning' not in done.stdout.lower(), module
         return done.stdout
 
