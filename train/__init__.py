@@ -5,11 +5,15 @@ import signal
 import sys
 from typing import Any
 
-# Python's `-m` imports this before the command itself, so a missing package is reported here.
+# Python's `-m` imports this before the command itself: the first moment to set up malloc, and the last to
+# report a missing package.
 if sys.argv[:1] == ['-m']:
     # Until the command handles it, Ctrl-C ends the process without a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from train.runtime import allocator
+
+    allocator.restart()
     for package in ('jax', 'flax', 'optax', 'orbax', 'absl', 'ml_collections'):
         if importlib.util.find_spec(package) is None:
             print(
