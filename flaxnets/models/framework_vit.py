@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from flaxnets.layers import init
 from flaxnets.layers.activations import gelu
 from flaxnets.layers.candidates import Indices, dealt, draws
+from flaxnets.layers.depth import kept, through
 from flaxnets.layers.dropout import Dropout
 from flaxnets.layers.framework.attention import Attention
 from flaxnets.layers.framework.branch_conv import BranchConv
@@ -74,11 +75,9 @@ class FrameworkBlock(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, 'batch tokens width']:
         given = {'candidates': candidates} if draws(self.attention) else {}
-        x = x + self.attention(self.norm1(x), rngs=rngs, **given)
-        key = self.dropout.key(rngs)
-        # Computed again in the backward pass: activation and dropout would keep three arrays of this size.
-        hidden = jax.checkpoint(lambda x: self.dropout.drop(gelu(x), key))(self.fc1(self.norm2(x)))
-        return x + self.fc2(hidden)
+        x = kept(x + self.attention(self.norm1(x), rngs=rngs, **given))
+        hidden = kept(self.fc1(self.norm2(x)))
+        return x + self.fc2(self.dropout(gelu(hidden), rngs=rngs))
 
 
 class FrameworkViT(nnx.Module):
@@ -111,6 +110,5 @@ class FrameworkViT(nnx.Module):
         x = after_class_token(self.class_token, x)
         x = x + jnp.asarray(sine_positions(*x.shape[1:]), x.dtype)
         drawn = dealt(candidates, [draws(block.attention) for block in self.blocks])
-        for block, own in zip(self.blocks, drawn, strict=True):
-            x = block(x, candidates=own, rngs=rngs)
+        x = through(self.blocks, x, drawn, rngs)
         return self.head(x[:, 0])

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from flaxnets.layers import depth
 from train.benchmarks.arithmetic import multiply_adds
 from train.benchmarks.timing import alternate
 from train.benchmarks.training import spread
@@ -82,7 +83,7 @@ def calls(model: nnx.Module, images: jax.ShapeDtypeStruct) -> Call:
         paths.update({id(module): path for path, module in nnx.iter_modules(copy)})
         return copy(x, rngs=nnx.Rngs(0)) if takes_rngs(copy) else copy(x)
 
-    with _watched({type(module) for module in modules.values()}, recorded):
+    with depth.written_out(), _watched({type(module) for module in modules.values()}, recorded):
         jax.eval_shape(forward, images)
     return roots[0]
 

@@ -9,6 +9,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxnets.layers import depth
+
 # One fixed random key, as in every evaluation.
 KEY = 0
 
@@ -30,7 +32,7 @@ def calls(
     def compute(state: Any, images: Array) -> list[tuple[tuple[Any, ...], Any]]:
         seen: list[tuple[Any, tuple[Any, ...], Any]] = []
         merged = nnx.merge(graph, state)
-        with recorded(kind, method, seen):
+        with depth.written_out(), recorded(kind, method, seen):
             key = jax.random.key(KEY)
             merged(images, rngs=nnx.Rngs(candidates=key, dropout=key))
         paths = {id(module): path for path, module in nnx.iter_modules(merged)}

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.layers import init
 from flaxnets.layers.attend import attend, weights
+from flaxnets.layers.depth import kept
 from flaxnets.layers.dropout import Dropout
 from flaxnets.layers.framework.token_options import TokenLayerOptions
 from flaxnets.layers.init import Types
@@ -42,10 +43,11 @@ class Attention(nnx.Module):
     def __call__(self, x: Tokens, *, rngs: nnx.Rngs | None = None) -> Tokens:
         batch, tokens, width = x.shape
         heads = (batch, tokens, self.heads, width // self.heads)
-        q, k, v = (part(x).reshape(heads).swapaxes(1, 2) for part in (self.query, self.key, self.value))
+        linear = (self.query, self.key, self.value)
+        q, k, v = (kept(part(x).reshape(heads).swapaxes(1, 2)) for part in linear)
         key = self.dropout.key(rngs)
         y = self.attend(q, k, v) if key is None else self._dropped(q, k, v, key)
-        return self.out(y.swapaxes(1, 2).reshape(x.shape))
+        return self.out(kept(y.swapaxes(1, 2).reshape(x.shape)))
 
     def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
         """What every token gathers, for each head: `[B, heads, T, e]`."""
@@ -53,7 +55,7 @@ class Attention(nnx.Module):
 
     def _dropped(self, q: Array, k: Array, v: Array, key: Array) -> Array:
         def dropped(q, k, v):
-            kept = self.dropout.drop(weights(q, k), key).astype(v.dtype)
-            return jnp.einsum('...qk,...ke->...qe', kept, v)
+            rest = self.dropout.drop(weights(q, k), key).astype(v.dtype)
+            return jnp.einsum('...qk,...ke->...qe', rest, v)
 
         return jax.checkpoint(dropped)(q, k, v)

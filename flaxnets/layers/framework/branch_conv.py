@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.layers import init
 from flaxnets.layers.candidates import Indices
+from flaxnets.layers.depth import kept
 from flaxnets.layers.framework.branching2d import share_of
 from flaxnets.layers.framework.convnn_attention import ConvNNAttention
 from flaxnets.layers.framework.token_options import TokenLayerOptions, into_heads, joined_heads
@@ -35,7 +36,8 @@ class HeadConv(nnx.Module):
         )
 
     def __call__(self, x: Tokens) -> Tokens:
-        return self.out(joined_heads(self.conv(into_heads(self.embed(x), self.options.heads)), self.options))
+        embedded = kept(self.embed(x))
+        return self.out(kept(joined_heads(self.conv(into_heads(embedded, self.options.heads)), self.options)))
 
 
 class BranchConv(nnx.Module):
@@ -64,4 +66,4 @@ class BranchConv(nnx.Module):
             branches.append(self.nearest(x[..., : self.share], candidates=candidates, rngs=rngs))
         if self.conv is not None:
             branches.append(self.conv(x[..., self.share :]))
-        return self.mix(jnp.concatenate(branches, axis=-1))
+        return self.mix(kept(jnp.concatenate(branches, axis=-1)))

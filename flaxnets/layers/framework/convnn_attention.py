@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int
 
 from flaxnets.layers import init
 from flaxnets.layers.candidates import Indices
+from flaxnets.layers.depth import kept
 from flaxnets.layers.dropout import Dropout
 from flaxnets.layers.framework.scores import chosen_scores
 from flaxnets.layers.framework.token_options import TokenLayerOptions, into_heads, joined_heads
@@ -80,28 +81,23 @@ class ConvNNAttention(nnx.Module):
     ) -> Tokens:
         """`candidates` [N] replaces a random draw; without it they come from `rngs.candidates()`."""
         pool = self.sample.indices(candidates, rngs)
-        q, k, v = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        q, k, v = (kept(self._heads(part(x))) for part in (self.query, self.key, self.value))
         exact = jnp.promote_types(x.dtype, jnp.float32)
         k, q = k.astype(exact), q.astype(exact)
         if self.options.similarity == 'matmul':
             k = k / math.sqrt(x.shape[-1] // self.options.heads)  # the place, if there is one, not counted
         if pool is not None:
             q, own, v = q[:, pool], v, v[:, pool]
-        chosen, key = self.choose(k, q, pool), self.dropout.key(rngs)
-
-        def mixed(k: Array, q: Array, v: Array) -> Array:
-            weights = self._weights(k, q, chosen, pool)
-            v, kernel, weights = promote_dtype((v, self.kernel[...], weights), dtype=self.dtype)
-            first = jnp.zeros((*v.shape[:1], k.shape[1], kernel.shape[-1]), v.dtype)
-            if pool is not None:
-                itself = own @ kernel[0] if kernel.ndim == 3 else own * kernel[0]
-                first, kernel, weights = weights[0, ..., None] * itself, kernel[1:], weights[1:]
-            y = add_products(first, v, kernel, chosen, weights)
-            y = y if self.pointwise is None else self.pointwise(y)
-            return self.dropout.drop(joined_heads(y, self.options), key)
-
-        # Computed again in the backward pass, from what the linear layers and the selection gave.
-        return self.out(jax.checkpoint(mixed)(k, q, v))
+        chosen = kept(self.choose(k, q, pool))
+        weights = self._weights(k, q, chosen, pool)
+        v, kernel, weights = promote_dtype((v, self.kernel[...], weights), dtype=self.dtype)
+        first = jnp.zeros((*v.shape[:1], k.shape[1], kernel.shape[-1]), v.dtype)
+        if pool is not None:
+            itself = own @ kernel[0] if kernel.ndim == 3 else own * kernel[0]
+            first, kernel, weights = weights[0, ..., None] * itself, kernel[1:], weights[1:]
+        y = add_products(first, v, kernel, chosen, weights)
+        y = y if self.pointwise is None else self.pointwise(y)
+        return self.out(kept(self.dropout(joined_heads(y, self.options), rngs=rngs)))
 
     def choose(
         self,

@@ -15,6 +15,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float, Int
 
 from flaxnets.layers import init
+from flaxnets.layers.depth import kept
 from flaxnets.layers.dropout import Dropout
 from flaxnets.layers.framework.sampling import Sample
 from flaxnets.layers.framework.scores import chosen_scores
@@ -46,14 +47,15 @@ class KNNAttention(nnx.Module):
         self.dtype = types.get('dtype')
 
     def __call__(self, x: Tokens, *, rngs: nnx.Rngs | None = None) -> Tokens:
-        q, k, v = (into_heads(part, self.heads) for part in jnp.split(self.qkv(x), 3, axis=-1))
+        q, k, v = (into_heads(part, self.heads) for part in jnp.split(kept(self.qkv(x)), 3, axis=-1))
         exact = jnp.promote_types(x.dtype, jnp.float32)
         q, k = q.astype(exact) / math.sqrt(q.shape[-1]), k.astype(exact)
-        chosen = self.choose(q, k)
+        chosen = kept(self.choose(q, k))
         weights = self._dropped(jax.nn.softmax(chosen_scores('matmul', q, k, chosen), axis=0), rngs)
         v, weights = promote_dtype((v, weights), dtype=self.dtype)
         ones = jnp.ones((self.num_neighbors, v.shape[-1]), v.dtype)
-        return self.out(out_of_heads(add_products(jnp.zeros_like(v), v, ones, chosen, weights), self.heads))
+        y = add_products(jnp.zeros_like(v), v, ones, chosen, weights)
+        return self.out(kept(out_of_heads(y, self.heads)))
 
     def choose(self, queries: Tokens, keys: Tokens) -> Int[Array, 'ranks batch tokens']:
         """Each token's best keys, head by head."""

@@ -87,7 +87,7 @@ def test_token_layers_keep_no_square_of_the_tokens(kind):
 
 @pytest.mark.parametrize('layer', ['convnn_attention', 'knn_attention', 'branch_conv'])
 def test_a_whole_model_keeps_no_square_of_the_tokens(layer):
-    """257 tokens: the largest array kept is the hidden layer of an MLP, or the patches."""
+    """257 tokens: the largest array kept is what the blocks' linear layers give, or the patches."""
     model = flaxnets.create_model(
         'vit_tiny',
         image_shape=(64, 64, 3),
@@ -103,7 +103,7 @@ def test_a_whole_model_keeps_no_square_of_the_tokens(layer):
     graph, state = nnx.split(model)
     images = jnp.ones((2, 64, 64, 3))
     largest = kept(lambda state, x: nnx.merge(graph, state)(x, rngs=nnx.Rngs(0)), state, images)
-    assert largest <= 2 * 257 * 48
+    assert largest <= 2 * 2 * 257 * 48  # of both blocks, which are kept as one array
 
 
 def test_small_maps_have_every_token_as_a_candidate():
