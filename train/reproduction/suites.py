@@ -33,12 +33,19 @@ BLOCK_CNN = [
         for blocks in (2, 4, 6, 8, 10)
     ),
     Experiment('block_cnn/10-batch-norm', 'configs/block_cnn.py:blocks=10,batch_norm', _BATCH_NORM),
-    Experiment(
-        'block_cnn/10-batch-norm-both-halves',
-        'configs/block_cnn.py:blocks=10,batch_norm,both_halves',
-        _BATCH_NORM,
-        choice="both convolutions of a block work; in the document's code one does",
-        variation_of='block_cnn/10-batch-norm',
+    *(
+        Experiment(
+            f'block_cnn/{name}-both-halves',
+            f'configs/block_cnn.py:blocks={variation},both_halves',
+            run,
+            choice="both convolutions of a block work; in the document's code one does",
+            variation_of=f'block_cnn/{name}',
+        )
+        for name, variation, run in (
+            ('2', '2', published.find('block_cnn_cifar10', blocks=2, batch_norm=False)),
+            ('6', '6', published.find('block_cnn_cifar10', blocks=6, batch_norm=False)),
+            ('10-batch-norm', '10,batch_norm', _BATCH_NORM),
+        )
     ),
 ]
 
