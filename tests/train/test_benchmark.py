@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -115,6 +116,12 @@ def test_alternate_takes_turns_and_leaves_out_the_first():
     assert calls == list('ab' * 4)
     assert {name: len(each) for name, each in seconds.items()} == {'a': 3, 'b': 3}
     assert timing.rate(10, [1.0, 2.0, 30.0]) == 5
+
+
+def test_what_comes_before_a_round_is_not_counted():
+    before = {'a': lambda: time.sleep(0.3)}
+    seconds = timing.alternate({'a': lambda: None, 'b': lambda: None}, 2, before)
+    assert max(seconds['a']) < 0.2
 
 
 def test_memory_of_the_digits(tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     """Seconds and bytes of a step of both sides."""
     case = CASES[name]
     steps = {side: build(case) for side, build in SIDES.items()}
-    taken = timing.alternate(steps, rounds)
+    taken = timing.alternate(steps, rounds, before=steps)
     result: dict[str, Any] = {
         'case': case.title,
         'parameters': steps['ours'].parameters,

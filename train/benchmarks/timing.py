@@ -14,15 +14,22 @@ from train.distributed.devices import Devices
 PAUSE = 0.02  # seconds
 
 
-def alternate(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def alternate(
+    functions: dict[str, Callable[[], Any]], rounds: int, before: dict[str, Callable[[], Any]] | None = None
+) -> dict[str, list[float]]:
     """{name: seconds of each round}, the functions called in turns after one call that does not count.
 
     A pause before each, because PyTorch's threads look for work for some milliseconds more, on all cores.
+    What is in `before` is called before each round and does not count: a step, say, because the first one
+    after the other side's takes its memory from the system again.
     """
+    warm = before or {}
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for round_ in range(rounds + 1):
         for name, function in functions.items():
             time.sleep(PAUSE)
+            if name in warm:
+                warm[name]()
             started = time.perf_counter()
             function()
             if round_:

@@ -191,12 +191,14 @@ def measure_one(
             failed[name] = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
     steps = round_of(contenders, seconds)
     functions: dict[str, Callable[[], Any]] = {}
+    before: dict[str, Callable[[], Any]] = {}
     for name, each in contenders.items():
-        functions[f'train {name}'] = functools.partial(each.train, steps)
-        functions[f'evaluate {name}'] = functools.partial(each.evaluate, steps)
+        for what, call in (('train', each.train), ('evaluate', each.evaluate)):
+            functions[f'{what} {name}'] = functools.partial(call, steps)
+            before[f'{what} {name}'] = functools.partial(call, 1)
     product, product_flops = matrix_product(config.precision, ours.exp.devices.platform)
     functions[PEAK] = product
-    taken = alternate(functions, rounds)
+    taken = alternate(functions, rounds, before)
     peak = product_flops / statistics.median(taken[PEAK])
     facts = ours.facts()
     result: dict[str, Any] = {**facts, 'steps_a_round': steps, 'failed': failed}
