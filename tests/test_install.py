@@ -10,7 +10,7 @@ import sys
 import pytest
 import runs
 
-PROGRESS = re.compile(r'  \d+ s( left)?$')
+PROGRESS = re.compile(r'  (\d+ (h|min|s) ?)+(left)?$')
 # What pytest's own environment changes, and a newcomer's does not have.
 OURS = ('PYTHONPATH', 'PYTHONWARNINGS', 'XLA_FLAGS', 'FLAXNETS_CACHE', 'VIRTUAL_ENV')
 
