@@ -23,14 +23,14 @@ CONVNN = [
 ]
 
 _BATCH_NORM = published.find('block_cnn_cifar10', blocks=10, batch_norm=True)
+_PLAIN = {
+    blocks: published.find('block_cnn_cifar10', blocks=blocks, batch_norm=False)
+    for blocks in (2, 4, 6, 8, 10)
+}
 BLOCK_CNN = [
     *(
-        Experiment(
-            f'block_cnn/{blocks}',
-            f'configs/block_cnn.py:blocks={blocks}',
-            published.find('block_cnn_cifar10', blocks=blocks, batch_norm=False),
-        )
-        for blocks in (2, 4, 6, 8, 10)
+        Experiment(f'block_cnn/{blocks}', f'configs/block_cnn.py:blocks={blocks}', run)
+        for blocks, run in _PLAIN.items()
     ),
     Experiment('block_cnn/10-batch-norm', 'configs/block_cnn.py:blocks=10,batch_norm', _BATCH_NORM),
     *(
@@ -42,8 +42,8 @@ BLOCK_CNN = [
             variation_of=f'block_cnn/{name}',
         )
         for name, variation, run in (
-            ('2', '2', published.find('block_cnn_cifar10', blocks=2, batch_norm=False)),
-            ('6', '6', published.find('block_cnn_cifar10', blocks=6, batch_norm=False)),
+            ('2', '2', _PLAIN[2]),
+            ('6', '6', _PLAIN[6]),
             ('10-batch-norm', '10,batch_norm', _BATCH_NORM),
         )
     ),

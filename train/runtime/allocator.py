@@ -4,7 +4,7 @@ XLA on CPU allocates its temporary arrays again at every call, all of them as on
 above 64 MiB from the system and returns it afterwards, and the system fills each page with zeros when it is
 used again. Pages of 4 KiB cost half a millisecond for a MiB, a third of a step of VGG16. Huge pages of 2 MiB
 cost little, but glibc asks for them only when it is told to before the process starts. So `restart` starts
-the command again, once, in 30 ms.
+the command again, once, in some 50 ms.
 
 Where there are no huge pages, `keep_memory` makes malloc keep what a step frees. That needs one arena for all
 threads, which small networks' steps wait for: they take up to 1.5 times as long (docs/speed.md).
