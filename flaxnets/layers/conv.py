@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -19,7 +18,7 @@ from flaxnets.layers import batch, onednn
 from flaxnets.layers.init import Initializer, Types, uniform
 from flaxnets.options import Options, option
 
-# Bytes of the patches that are one product: what stays in a core's cache.
+# Bytes of the two factors that are one product: what stays in a core's cache.
 CACHED = 2**21
 
 
@@ -77,7 +76,7 @@ class Conv(nnx.Conv):
         x, kernel, bias = promote_dtype(arrays, dtype=self.dtype)
         if keeps_size and not fits:
             y = patch_product(x, kernel, self.precision)
-        elif zeros is None or not fits:
+        elif zeros is None or zeros >= side or not fits:
             return super().__call__(inputs, out_sharding)
         elif jax.default_backend() == 'cpu' and not batch.current().divided:
             y = convolution(x, kernel, stride, zeros, onednn.computes(x.dtype))
@@ -116,7 +115,8 @@ def convolution(
     padding: int,
     fast: bool = False,
 ) -> Float[Array, 'batch rows columns out']:
-    """A convolution with `padding` zeros on every side, with gradients that suit a CPU (docs/speed.md).
+    """A convolution with `padding` zeros on every side, fewer than the kernel has rows, with gradients that
+    suit a CPU (docs/speed.md).
 
     The kernel's gradient is a product of matrices for a few images at a time: XLA's own takes up to ten times
     as long on a processor without AVX-512. With `fast`, the convolution and, for stride 1, the images'
@@ -144,7 +144,7 @@ def _backward(
 ) -> tuple[Array, Array]:
     images, kernel = saved
     side = len(kernel)
-    if stride == 1 and padding < side:
+    if stride == 1:
         # Transposed, it is a convolution with the kernel turned around.
         turned = kernel[::-1, ::-1].swapaxes(2, 3)
         of_images = convolution(gradient, turned, 1, side - 1 - padding, fast)
@@ -158,28 +158,37 @@ convolution.defvjp(_forward, _backward)
 
 
 def _of_kernel(images: Array, kernel: Array, stride: int, padding: int, gradient: Array) -> Array:
-    """The gradient of `kernel`: a product of the patches of the images or of the gradient, of whichever has
-    fewer channels, with the other. A few images at a time, whose patches stay in the cache."""
+    """The gradient of `kernel`: a product of matrices for a few images at a time, which stay in the cache.
+
+    With stride 1 the images moved by every column of the kernel meet the gradient moved by every row: each
+    of the kernel's places is one such pair, and only `2 * side` copies are made. With a stride it is the
+    product of the images' patches, `side**2` copies, with the gradient.
+    """
     side, _, channels, out = kernel.shape
     exact = jnp.promote_types(kernel.dtype, jnp.float32)
-    turned = out <= channels and stride == 1 and padding < side
-    zeros = side - 1 - padding if turned else padding
-    cut, whole = (gradient, images) if turned else (images, gradient)
-    widths = cut.shape[-1], whole.shape[-1]
+    moved = stride == 1
+    widths = (side * channels, side * out) if moved else (side**2 * channels, out)
 
-    def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
-        cut, whole = part
-        patches = _patches(cut, (side, side), stride, (zeros, zeros))
-        flat = whole.reshape(-1, widths[1])  # as an einsum over three axes: twice the time
-        product = jnp.matmul(patches.reshape(len(flat), -1).T, flat, preferred_element_type=exact)
-        return total + product, None
+    def added(part: Array, total: Array) -> Array:
+        images, gradient = (jax.lax.dynamic_slice_in_dim(x, part * count, count) for x in whole)
+        if moved:
+            zeros = side - 1 - padding
+            images = _patches(images, (1, side), 1, (0, padding))
+            gradient = _patches(gradient, (side, 1), 1, (zeros, 0))
+        else:
+            images = _patches(images, (side, side), stride, (padding, padding))
+        left, right = images.reshape(-1, widths[0]), gradient.reshape(-1, widths[1])
+        return total + jnp.matmul(left.T, right, preferred_element_type=exact)
 
-    bytes_of_one = whole.dtype.itemsize * math.prod(whole.shape[1:3]) * side**2 * widths[0]
+    rows = images.shape[1] if moved else gradient.shape[1]
+    bytes_of_one = images.dtype.itemsize * rows * gradient.shape[2] * sum(widths)
     count = batch.images_within(CACHED, len(images), bytes_of_one)
-    parts = tuple(x.reshape(-1, count, *x.shape[1:]) for x in (cut, whole))
-    total, _ = jax.lax.scan(add, jnp.zeros((side**2 * widths[0], widths[1]), exact), parts)
-    total = total.reshape(side, side, *widths).astype(kernel.dtype)
-    return total[::-1, ::-1].swapaxes(2, 3) if turned else total
+    # Whole, because XLA would compute what it hands to the loop in parts another time.
+    whole = images, gradient
+    total = jax.lax.fori_loop(0, len(images) // count, added, jnp.zeros(widths, exact))
+    if moved:  # the gradient moved down meets a row of the kernel further up
+        total = total.reshape(side, channels, side, out).transpose(2, 0, 1, 3)[::-1]
+    return total.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _patches(images: Array, sides: Sequence[int], stride: int, zeros: Sequence[int]) -> Array:

@@ -31,13 +31,16 @@ def _largest(x: Array, size: int) -> tuple[Array, tuple[Array, tuple[int, ...]]]
         value = windows[:, :, i // size, :, i % size]
         place = jnp.where(value > largest, jnp.uint8(i), place)
         largest = jnp.maximum(largest, value)
-    return largest, (place, x.shape)
+    # Without the barrier XLA computes the places again for every pixel of the gradient.
+    return largest, (jax.lax.optimization_barrier(place), x.shape)
 
 
 def _to_largest(size: int, saved: tuple[Array, tuple[int, ...]], gradient: Array) -> tuple[Array]:
     place, (batch, height, width, channels) = saved
     _, rows, columns, _ = gradient.shape
-    places = jnp.arange(size * size, dtype=place.dtype).reshape(1, 1, size, 1, size, 1)
+    # Compared as floats, because XLA makes no vector instructions of bytes and floats together.
+    place = place.astype('float32')
+    places = jnp.arange(size * size, dtype='float32').reshape(1, 1, size, 1, size, 1)
     windows = jnp.where(place[:, :, None, :, None] == places, gradient[:, :, None, :, None], 0)
     x = windows.reshape(batch, rows * size, columns * size, channels)
     return (jnp.pad(x, ((0, 0), (0, height - rows * size), (0, width - columns * size), (0, 0))),)

@@ -1,5 +1,7 @@
 """The PyTorch twins compute the golden numbers, so that comparing flaxnets with them means something."""
 
+from collections.abc import Collection
+
 import golden_case
 import numpy as np
 import pytest
@@ -31,11 +33,12 @@ def optimizer(settings: dict, model):
     return kind(model.parameters(), **settings)
 
 
-def compare(values: dict, expected: dict) -> None:
+def compare(values: dict, expected: dict, *, rounding: Collection[str] = ()) -> None:
     """To 1e-9, relative to the largest of the numbers or, where that is smaller, to 1e-3, as in test_golden.
 
     A bias before a batch norm has no gradient but the rounding of terms that cancel, about 1e-15, which
-    another processor rounds otherwise.
+    another processor rounds otherwise. Those are `rounding`: after updates by Adam, which divides by the
+    gradient's size plus 1e-8, they agree to 1e-7.
     """
     for name, numbers in expected.items():
         if numbers is None:
@@ -43,7 +46,8 @@ def compare(values: dict, expected: dict) -> None:
         else:
             size = max(np.abs(numbers).max(), 1e-3)
             summary = golden_case.summary(values[name].detach().numpy())
-            np.testing.assert_allclose(summary, numbers, rtol=1e-9, atol=1e-9 * size, err_msg=name)
+            atol = 1e-7 if name in rounding else 1e-9 * size
+            np.testing.assert_allclose(summary, numbers, rtol=1e-9, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize('name', golden_case.NAMES)
@@ -54,6 +58,7 @@ def test_twin_computes_the_golden_numbers(name):
     assert sum(p.numel() for p in model.parameters()) == case.data['count']
     update = optimizer(case.data['optimizer'], model)
     steps = case.data['steps']
+    rounding: set[str] = set()
     explodes = name == 'mnist_cnn_residual'  # its loss grows beyond what 1e-9 can follow
     for i, (images, labels, pools) in enumerate(case.batches()):
         step = steps[i] if i < len(steps) else case.data['evaluation']
@@ -76,6 +81,8 @@ def test_twin_computes_the_golden_numbers(name):
         loss.backward()
         if i == 0:
             compare({n: p.grad for n, p in model.named_parameters()}, step['gradient_summary'])
+            gradients = step['gradient_summary'].items()
+            rounding = {n for n, numbers in gradients if numbers and np.abs(numbers).max() < 1e-12}
         update.step()
-    compare(dict(model.named_parameters()), case.data['parameter_summary_after'])
+    compare(dict(model.named_parameters()), case.data['parameter_summary_after'], rounding=rounding)
     compare(dict(model.named_buffers()), case.data['running_statistics_after'])
