@@ -54,7 +54,7 @@ OPTIONS: dict[str, Option] = {
     'devices': Option(0, 'how many of the devices to use; 0: all', low=0),
     'convolution': Option(
         'xla',
-        "auto: oneDNN's, on one CPU that has them: faster, but compiled anew at each start",
+        "auto: oneDNN's, of matrix products too, on one CPU: faster, but compiled anew at each start",
         ('xla', 'auto'),
     ),
     'deterministic': Option(False, 'the same bits in every run on a GPU too, which is slower'),

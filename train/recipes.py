@@ -13,7 +13,7 @@ CIFAR_10 = {'mean': (0.4914, 0.4822, 0.4465), 'std': (0.2470, 0.2435, 0.2616)}
 def convnn(config: ConfigDict, model: str, layers: int) -> None:
     """The recipe of document 000, the same for its ten models at 2, 4 or 8 layers."""
     config.epochs = 100
-    config.convolution = 'auto' if model.startswith(('cnn', 'branching')) else 'xla'  # others have none
+    config.convolution = 'auto'
     config.model.name = model
     config.model.num_layers = layers
     config.data.name = 'cifar10'

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flaxnets.layers.product import matmul
+
 Heads = Float[Array, '*batch tokens features']
 
 
@@ -27,7 +29,7 @@ def attend(queries: Heads, keys: Heads, values: Heads) -> Heads:
 
 def weights(queries: Heads, keys: Heads) -> Float[Array, '*batch tokens tokens']:
     """softmax_n(q_t · k_n / sqrt(e)): the weight of token n's value in the output of token t."""
-    scores = jnp.einsum('...qe,...ke->...qk', queries, keys) / math.sqrt(queries.shape[-1])
+    scores = matmul(queries, keys, (False, True)) / math.sqrt(queries.shape[-1])
     return jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
 
 
@@ -38,11 +40,11 @@ def _attend(q: Heads, k: Heads, v: Heads) -> Heads:
 
 def _forward(q: Heads, k: Heads, v: Heads) -> tuple[Heads, tuple[Array, ...]]:
     exact = jnp.promote_types(q.dtype, jnp.float32)
-    scores = jnp.einsum('...qe,...ke->...qk', q, k).astype(exact)
+    scores = matmul(q, k, (False, True)).astype(exact)
     a = jnp.exp(scores - jnp.max(scores, -1, keepdims=True))
     total = jnp.sum(a, -1, keepdims=True)
     a = a.astype(v.dtype)
-    y = (jnp.einsum('...qk,...ke->...qe', a, v) / total).astype(v.dtype)
+    y = (matmul(a, v) / total).astype(v.dtype)
     return y, (q, k, v, y, a, total)
 
 
@@ -50,11 +52,11 @@ def _backward(saved: tuple[Array, ...], g: Heads) -> tuple[Heads, Heads, Heads]:
     q, k, v, y, a, total = saved
     h = (g / total).astype(v.dtype)
     inner = jnp.sum((h * y).astype(total.dtype), -1, keepdims=True)
-    ds = (a * (jnp.einsum('...qe,...ke->...qk', h, v) - inner)).astype(q.dtype)
-    dq = jnp.einsum('...qk,...ke->...qe', ds, k)
+    ds = (a * (matmul(h, v, (False, True)) - inner)).astype(q.dtype)
+    dq = matmul(ds, k)
     # Products that use the large array in its layout; the small result is transposed instead.
-    dk = jnp.einsum('...qe,...qk->...ek', q, ds).swapaxes(-1, -2)
-    dv = jnp.einsum('...qe,...qk->...ek', h, a).swapaxes(-1, -2)
+    dk = matmul(q, ds, (True, False)).mT
+    dv = matmul(h, a, (True, False)).mT
     return dq, dk, dv
 
 

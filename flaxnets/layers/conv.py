@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.layers import batch, onednn
 from flaxnets.layers.init import Initializer, Types, uniform
+from flaxnets.layers.product import matmul, product
 from flaxnets.options import Options, option
 
 # Bytes of the two factors that are one product: what stays in a core's cache.
@@ -103,7 +104,7 @@ def side_by_side(
     """
     *arrays, kernel = promote_dtype((*parts, conv.kernel[0, 0]), dtype=conv.dtype)
     kernels = jnp.split(kernel, np.cumsum([x.shape[-1] for x in arrays])[:-1])
-    y = functools.reduce(operator.add, map(jnp.matmul, arrays, kernels))
+    y = functools.reduce(operator.add, map(product, arrays, kernels))
     return y if conv.bias is None else y + conv.bias[...].astype(y.dtype)
 
 
@@ -178,7 +179,7 @@ def _of_kernel(images: Array, kernel: Array, stride: int, padding: int, gradient
         else:
             images = _patches(images, (side, side), stride, (padding, padding))
         left, right = images.reshape(-1, widths[0]), gradient.reshape(-1, widths[1])
-        return total + jnp.matmul(left.T, right, preferred_element_type=exact)
+        return total + matmul(left.astype(exact), right.astype(exact), (True, False))
 
     rows = images.shape[1] if moved else gradient.shape[1]
     bytes_of_one = images.dtype.itemsize * rows * gradient.shape[2] * sum(widths)
@@ -218,7 +219,7 @@ def patch_product(
     down, right = min(reach, height - 1), min(reach, width - 1)
     kernel = kernel[reach - down : reach + down + 1, reach - right : reach + right + 1]
     patches = _patches(images, kernel.shape[:2], 1, (down, right))
-    return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
+    return product(patches, kernel.reshape(-1, kernel.shape[-1]), precision)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

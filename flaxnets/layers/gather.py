@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flaxnets.layers.product import matmul, product
+
 
 def rows(
     x: Float[Array, 'batch rows features'], indices: Int[Array, 'batch *chosen']
@@ -37,15 +39,23 @@ def add_products(
 
     def add(total, rank):
         matrix, index, weight = rank
-        product = rows(_product(values, matrix), index)
-        return total + (product if weight is None else weight[..., None] * product), None
+        gathered = rows(_product(values, matrix), index)
+        return total + (gathered if weight is None else weight[..., None] * gathered), None
 
     exact = jnp.promote_types(first.dtype, jnp.float32)
     return jax.lax.scan(add, first.astype(exact), (kernel, chosen, weights))[0].astype(first.dtype)
 
 
 def _product(values: Array, matrix: Array) -> Array:
-    return values * matrix if matrix.ndim == 1 else values @ matrix
+    return values * matrix if matrix.ndim == 1 else product(values, matrix)
+
+
+def _of_matrix(values: Array, of_product: Array, *, depthwise: bool) -> Array:
+    if depthwise:
+        return jnp.einsum('bnf,bnf->f', values, of_product)
+    # Not as an einsum over three axes, for which XLA transposes both on a CPU.
+    flat, of_flat = (x.reshape(-1, x.shape[-1]) for x in (values, of_product))
+    return matmul(flat, of_flat, (True, False))
 
 
 def _forward(first: Array, values: Array, kernel: Array, chosen: Array, weights: Array | None) -> Any:
@@ -60,10 +70,10 @@ def _backward(saved: tuple[Array, Array, Array, Array | None], gradient: Array) 
     def add(total, rank):
         matrix, index, weight = rank
         weighted = gradient if weight is None else weight[..., None] * gradient
-        product = add_rows(weighted.astype(exact), index, values.shape[1]).astype(values.dtype)
-        of_matrix = jnp.einsum('bnf,bnf->f' if matrix.ndim == 1 else 'bnf,bno->fo', values, product)
+        of_product = add_rows(weighted.astype(exact), index, values.shape[1]).astype(values.dtype)
+        of_matrix = _of_matrix(values, of_product, depthwise=matrix.ndim == 1)
         of_weight = None if weight is None else jnp.sum(gradient * rows(_product(values, matrix), index), -1)
-        return total + _product(product, matrix.T), (of_matrix, of_weight)
+        return total + _product(of_product, matrix.T), (of_matrix, of_weight)
 
     start = jnp.zeros(values.shape, exact)
     of_values, (of_kernel, of_weights) = jax.lax.scan(add, start, (kernel, chosen, weights))

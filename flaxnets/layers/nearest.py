@@ -51,6 +51,7 @@ from flaxnets.layers import init
 from flaxnets.layers.candidates import AllTokens, Indices
 from flaxnets.layers.gather import add_products, rows
 from flaxnets.layers.init import Types
+from flaxnets.layers.product import matmul, product
 from flaxnets.layers.selection import most_similar
 from flaxnets.layers.similarity import cosine, euclidean
 from flaxnets.layers.tokens import ImageTokens, TokenOptions
@@ -77,7 +78,8 @@ class AcrossTokens(nnx.Module):
         x, kernel = promote_dtype((x, kernel), dtype=None if exact else self.dtype)
         # Tokens first, as one product of matrices: as an einsum its backward pass takes twice as long on CPU.
         flat = jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
-        y = jnp.matmul(kernel.T, flat, precision=jax.lax.Precision.HIGHEST if exact else None)
+        precision = jax.lax.Precision.HIGHEST if exact else None
+        y = matmul(kernel, flat, (True, False), precision=precision)
         return jnp.moveaxis(y.reshape(-1, len(x), x.shape[-1]), 0, 1)
 
 
@@ -158,7 +160,7 @@ class NearestLayer(nnx.Module):
         values = tokens if self.options.projection == 'none' else self.value(tokens)
         values, kernel, bias = promote_dtype((values, self.kernel[...], self.bias[...]), dtype=self.dtype)
         # With a pool, rank 0 is the token itself and nothing is gathered for it.
-        first = values @ kernel[0]
+        first = product(values, kernel[0])
         if pool is None:
             first, chosen = rows(first, chosen[0]), chosen[1:]
         else:

@@ -1,14 +1,17 @@
-"""oneDNN's convolution, which PyTorch uses too, within a program that XLA compiles for one CPU.
+"""oneDNN's convolution and product of matrices within a program that XLA compiles for one CPU.
 
-jaxlib contains oneDNN, but XLA does not call it for a convolution by itself. Here a convolution becomes the
-call that XLA's own rewriting would make of it. The form of that call is not documented and differs between
-versions, so it is made only with the versions of jaxlib that it was tested with, and only where the caller
-says so: a program that contains it can neither be stored on disk nor divided among devices.
+PyTorch uses oneDNN too. jaxlib contains it, but XLA does not call it by itself. Here a convolution or product
+becomes the call that XLA's own rewriting would make of it. The form of that call is not documented and
+differs between versions, so it is made only with the versions of jaxlib that it was tested with, and only
+where the caller says so: a program that contains it can neither be stored on disk nor divided among devices.
 """
 
 import contextlib
 import contextvars
+import functools
 import json
+import math
+import pathlib
 import platform
 import sys
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from jaxtyping import Array, Float
 
 # Tested by tests/flaxnets/layers/test_onednn.py. A wrong call ends the process.
 JAXLIB = ('0.10.2',)
-CALL = '__onednn$convolution'
+CONVOLUTION, PRODUCT = CALLS = '__onednn$convolution', '__onednn$matmul'
 
 _used = contextvars.ContextVar('onednn', default=False)
 
@@ -32,7 +35,7 @@ def available() -> bool:
 
 @contextlib.contextmanager
 def used() -> Iterator[None]:
-    """What is traced inside computes its float32 convolutions with it, forward and of the images' gradient.
+    """What is traced inside computes its float32 convolutions and products with it, and their gradients.
 
     Around the body of a jitted function for one device, whose programs are not stored.
     """
@@ -46,6 +49,41 @@ def used() -> Iterator[None]:
 def computes(dtype: jax.typing.DTypeLike) -> bool:
     """Whether a convolution in `dtype` that is traced now is to be `convolution`."""
     return _used.get() and dtype == 'float32'
+
+
+def multiplies(left: Array, right: Array) -> bool:
+    """Whether a product of these matrices, or stacks of them, that is traced now is to be `matmul`.
+
+    Stacks always; a single product only on a processor with AVX-512. Without it XLA's is faster.
+    """
+    if not (computes(left.dtype) and left.dtype == right.dtype and left.shape[:-2] == right.shape[:-2]):
+        return False
+    return math.prod((*left.shape, *right.shape)) > 0 and (left.ndim > 2 or has_avx512())
+
+
+@functools.cache
+def has_avx512() -> bool:
+    """Whether this processor computes 16 float32 numbers at once, as Linux describes it."""
+    try:
+        return ' avx512f ' in pathlib.Path('/proc/cpuinfo').read_text()
+    except OSError:
+        return False
+
+
+def matmul(left: Array, right: Array, transposed: tuple[bool, bool]) -> Array:
+    """The product of two matrices, or of the matrices of two stacks `[batch, _, _]`, after transposing those
+    that `transposed` says. It has no gradient of its own."""
+    rows = left.shape[-1 if transposed[0] else -2]
+    columns = right.shape[-2 if transposed[1] else -1]
+    described = dict(zip(('transpose_a', 'transpose_b'), transposed, strict=True))
+    call = jax.ffi.ffi_call(
+        PRODUCT,
+        jax.ShapeDtypeStruct((*left.shape[:-2], rows, columns), left.dtype),
+        custom_call_api_version=1,
+        vmap_method='sequential',
+        legacy_backend_config=json.dumps({'onednn_matmul_config': described}),
+    )
+    return call(left, right)
 
 
 def convolution(
@@ -78,7 +116,7 @@ def convolution(
         },
     }
     call = jax.ffi.ffi_call(
-        CALL,
+        CONVOLUTION,
         jax.ShapeDtypeStruct((len(images), rows, columns, kernel.shape[3]), images.dtype),
         custom_call_api_version=1,
         vmap_method='sequential',

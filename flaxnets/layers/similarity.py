@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flaxnets.layers.product import matmul
+
 Keys = Float[Array, '*batch tokens features']
 Queries = Float[Array, '*batch candidates features']
 Scores = Float[Array, '*batch tokens candidates']
@@ -27,7 +29,7 @@ def euclidean(keys: Keys, queries: Queries) -> Scores:
 
 def dot(keys: Keys, queries: Queries) -> Scores:
     """Product of every key with every query."""
-    return jnp.einsum('...tc,...nc->...tn', keys, queries, precision=jax.lax.Precision.HIGHEST)
+    return matmul(keys, queries, (False, True), precision=jax.lax.Precision.HIGHEST)
 
 
 def unit(x: Float[Array, '*batch features']) -> Float[Array, '*batch features']:

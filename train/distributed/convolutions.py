@@ -1,4 +1,4 @@
-"""Compiled functions whose convolutions are oneDNN's, for a run on one CPU."""
+"""Compiled functions whose convolutions and products are oneDNN's, for a run on one CPU."""
 
 import contextlib
 import functools
@@ -14,13 +14,13 @@ from train.distributed.devices import Devices
 
 
 def by_onednn(config: ConfigDict, devices: Devices) -> bool:
-    """Whether the run's convolutions are oneDNN's: the config allows it, one CPU has it, in float32."""
+    """Whether convolutions and products are oneDNN's: the config allows it, one CPU has it, in float32."""
     alone = devices.platform == 'cpu' and devices.count == 1 and devices.parallel != 'pmap'
     return config.convolution == 'auto' and config.precision == 'float32' and alone and onednn.available()
 
 
 def compiler(compile: Callable[..., Any], fast: bool) -> Callable[..., Any]:
-    """`compile`, such as `jax.jit`; if `fast`, what it compiles has oneDNN's convolutions."""
+    """`compile`, such as `jax.jit`; if `fast`, what it compiles has oneDNN's convolutions and products."""
 
     def compiled(function: Callable[..., Any], **how: Any) -> NotKept:
         @functools.wraps(function)

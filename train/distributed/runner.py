@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from flaxnets.layers.onednn import CALL
+from flaxnets.layers.onednn import CONVOLUTION
 from train import step
 from train.data import pipeline
 from train.data.pipeline import Batch, Feed, Resident
@@ -18,7 +18,7 @@ from train.distributed.devices import WHOLE, Devices
 from train.state import TrainState, Values
 
 # As a traced program names them.
-CONVOLUTIONS = ('conv_general_dilated', CALL)
+CONVOLUTIONS = ('conv_general_dilated', CONVOLUTION)
 
 
 class Runner:

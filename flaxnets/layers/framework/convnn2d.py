@@ -32,6 +32,7 @@ from flaxnets.layers.candidates import Indices
 from flaxnets.layers.framework.map_options import ConvNN2dOptions
 from flaxnets.layers.gather import add_products, rows
 from flaxnets.layers.init import Types
+from flaxnets.layers.product import product
 from flaxnets.layers.selection import most_similar
 from flaxnets.layers.similarity import SIMILARITIES
 
@@ -91,9 +92,9 @@ class ConvNN2d(nnx.Module):
         else:
             values = values[:, jnp.asarray(row)[pool]]
         if self.raster:
-            first, chosen = rows(values @ kernel[0], chosen[0]), chosen[1:]
+            first, chosen = rows(product(values, kernel[0]), chosen[0]), chosen[1:]
         else:
-            first = own @ kernel[0]
+            first = product(own, kernel[0])
         y = add_products(first, values, kernel[1:], chosen, None) + bias
         return self.map.join(y)
 

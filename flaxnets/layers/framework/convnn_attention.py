@@ -37,6 +37,7 @@ from flaxnets.layers.framework.scores import chosen_scores
 from flaxnets.layers.framework.token_options import TokenLayerOptions, into_heads, joined_heads
 from flaxnets.layers.gather import add_products
 from flaxnets.layers.init import Types
+from flaxnets.layers.product import product
 from flaxnets.layers.selection import most_similar
 from flaxnets.layers.similarity import SIMILARITIES
 
@@ -93,7 +94,7 @@ class ConvNNAttention(nnx.Module):
         v, kernel, weights = promote_dtype((v, self.kernel[...], weights), dtype=self.dtype)
         first = jnp.zeros((*v.shape[:1], k.shape[1], kernel.shape[-1]), v.dtype)
         if pool is not None:
-            itself = own @ kernel[0] if kernel.ndim == 3 else own * kernel[0]
+            itself = product(own, kernel[0]) if kernel.ndim == 3 else own * kernel[0]
             first, kernel, weights = weights[0, ..., None] * itself, kernel[1:], weights[1:]
         y = add_products(first, v, kernel, chosen, weights)
         y = y if self.pointwise is None else self.pointwise(y)
