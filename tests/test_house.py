@@ -15,6 +15,8 @@ FILES = sorted([*ROOT.glob('flaxnets/**/*.py'), *ROOT.glob('train/**/*.py'), *RO
 # no cycle.
 ORDER = """
 flaxnets.errors
+flaxnets.layers.onednn
+flaxnets.layers.product
 flaxnets.layers.init
 flaxnets.options
 flaxnets.layers
