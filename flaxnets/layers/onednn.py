@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 # Tested by tests/flaxnets/layers/test_onednn.py. A wrong call ends the process.
 JAXLIB = ('0.10.2',)
-CONVOLUTION, PRODUCT = CALLS = '__onednn$convolution', '__onednn$matmul'
+CONVOLUTION, PRODUCT = '__onednn$convolution', '__onednn$matmul'
 
 _used = contextvars.ContextVar('onednn', default=False)
 
