@@ -54,7 +54,7 @@ def computes(dtype: jax.typing.DTypeLike) -> bool:
 def multiplies(left: Array, right: Array) -> bool:
     """Whether a product of these matrices, or stacks of them, that is traced now is to be `matmul`.
 
-    Stacks always; a single product only on a processor with AVX-512. Without it XLA's is faster.
+    Stacks always; a single product only on a processor with AVX-512 (docs/speed.md).
     """
     if not (computes(left.dtype) and left.dtype == right.dtype and left.shape[:-2] == right.shape[:-2]):
         return False
