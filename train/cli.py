@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flaxnets.errors import UserError
 from train import config_flags
-from train.runtime import allocator, signals, streams, unraisable
+from train.runtime import allocator, imports, signals, streams, unraisable
 
 USAGE = """Train an image classifier; run the same command again to resume.
 
@@ -50,15 +50,16 @@ def main(argv: Sequence[str]) -> int:
 
 def train(argv: Sequence[str]) -> None:
     """Parses the flags and trains."""
-    from train import config as options
-    from train.distributed import processes
+    with imports.uncollected():
+        from train import config as options
+        from train.distributed import processes
 
-    argv, flags = config_flags.of_processes(argv)
-    config, workdir = config_flags.parse(argv)
-    if config.deterministic:
-        before = os.environ.get('XLA_FLAGS', '')
-        os.environ['XLA_FLAGS'] = f'{before} {options.DETERMINISTIC_FLAG}=true'
-    from train import loop  # after the flags: JAX takes a second to import
+        argv, flags = config_flags.of_processes(argv)
+        config, workdir = config_flags.parse(argv)
+        if config.deterministic:
+            before = os.environ.get('XLA_FLAGS', '')
+            os.environ['XLA_FLAGS'] = f'{before} {options.DETERMINISTIC_FLAG}=true'
+        from train import loop  # after the flags: JAX takes a second to import
 
     request = processes.requested(flags.coordinator, flags.processes, flags.process_id)
     if request is not None:

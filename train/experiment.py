@@ -42,14 +42,15 @@ def precision(config: ConfigDict) -> Iterator[None]:
 @dataclasses.dataclass
 class Experiment:
     """The objects of a config: `sets` are the images by split, `images` the same on the devices or streamed
-    to them, `placement` says in words which. An epoch has `spe` steps. `track` shows the progress of an
-    evaluation. `init_digest` is that of the weights of `init_from` that the run began with."""
+    to them, `placement` says in words which. An epoch has `spe` steps; `rates` are the learning rates of all
+    steps, of several replicas their mean. `track` shows the progress of an evaluation. `init_digest` is that
+    of the weights of `init_from` that the run began with."""
 
     config: ConfigDict
     model: nnx.Module
     devices: Devices
     runner: Runner | ReplicaRunner
-    schedule: optax.Schedule
+    rates: np.ndarray
     initial: state.TrainState
     sets: dict[str, data.ImageSet]
     images: dict[str, pipeline.Images]
@@ -102,13 +103,13 @@ class Experiment:
         ]
         initial = states[0] if count == 1 else stacked(states)
         images, placement = place(config, splits, devices)
-        schedules = [optim.rate_of_step(each, steps_per_epoch=spe) for each in configs]
+        rates = [optim.rates(each, steps_per_epoch=spe) for each in configs]
         return cls(
             config=config,
             model=model,
             devices=devices,
             runner=runner(config, task, devices, rule, devices.layout(initial)),
-            schedule=lambda step: np.mean([schedule(step) for schedule in schedules]),
+            rates=np.mean(rates, axis=0),
             initial=devices.place(initial),
             sets=splits,
             images=images,

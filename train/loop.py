@@ -112,7 +112,7 @@ def train(
             steps = len(values['loss'])
             meta.sums.add(values, pace.lap(steps))
             done = first + steps
-            rate, curve = float(exp.schedule(done - 1)), done % config.log.every == 0
+            rate, curve = float(exp.rates[done - 1]), done % config.log.every == 0
             reporter.steps(done, meta.sums, pace.steps_per_second, rate=rate, curve=curve)
 
         def save(scores: dict[str, Any] | None = None) -> None:
@@ -162,7 +162,7 @@ def train(
 
             # Evaluate. After a signal the scores are computed when the run continues.
             row = {'epoch': epoch + 1, 'step': step} | meta.sums.row()
-            row['learning_rate'] = float(exp.schedule(step - 1))
+            row['learning_rate'] = float(exp.rates[step - 1])
             try:
                 with stop.interruptible(alone, unsaved=True):
                     scores, columns = evaluate(exp, state)

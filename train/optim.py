@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.training.dynamic_scale import DynamicScale
 from jax.typing import ArrayLike
@@ -104,6 +105,14 @@ def rate_of_step(config: ConfigDict, *, steps_per_epoch: int) -> optax.Schedule:
         return rate(epoch * updates + within // every)
 
     return at
+
+
+def rates(config: ConfigDict, *, steps_per_epoch: int) -> np.ndarray:
+    """The learning rate of every step of the run, computed at once: one by one, in between, the host would
+    wait for the steps that the device has been given already."""
+    steps = np.arange(config.epochs * steps_per_epoch)
+    with jax.enable_x64(True):
+        return np.asarray(jax.jit(jax.vmap(rate_of_step(config, steps_per_epoch=steps_per_epoch)))(steps))
 
 
 def accumulated(

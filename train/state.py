@@ -83,7 +83,7 @@ def create(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),  # one program, not one for each shape
         ema=jax.tree.map(jnp.copy, params) if ema else {},
         key=jax.random.key_data(jax.random.key(seed)),
     )

@@ -146,9 +146,23 @@ def test_parameters_without_a_gradient_do_not_decay():
 
 
 def rates(**changes):
-    made = config(optimizer__learning_rate=1.0, **changes)
-    schedule = optim.schedule(made, steps_per_epoch=STEPS_PER_EPOCH)
-    return np.array([schedule(step) for step in range(STEPS)])
+    return optim.rates(config(optimizer__learning_rate=1.0, **changes), steps_per_epoch=STEPS_PER_EPOCH)
+
+
+@pytest.mark.parametrize('name', ['constant', 'cosine', 'step', 'exponential', 'one_cycle'])
+@pytest.mark.parametrize('unit', ['epoch', 'step'])
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_the_rates_of_a_run_are_those_of_each_step(name, unit, accumulate):
+    changes = {'schedule__name': name, 'schedule__unit': unit, 'optimizer__accumulate': accumulate}
+    of_step = optim.rate_of_step(
+        config(optimizer__learning_rate=1.0, **changes), steps_per_epoch=STEPS_PER_EPOCH
+    )
+    np.testing.assert_allclose(rates(**changes), [of_step(step) for step in range(STEPS)], atol=1e-6)
+
+
+def test_a_constant_rate_is_reported_as_it_was_given():
+    made = config(optimizer__learning_rate=0.1)
+    assert set(optim.rates(made, steps_per_epoch=STEPS_PER_EPOCH)) == {0.1}
 
 
 def test_a_rate_by_epoch_is_constant_within_it_and_by_step_is_not():

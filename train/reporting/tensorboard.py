@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from flaxnets.interop.atomic import replacing
+from train.runtime import imports
 
 PATTERN = '*.tfevents.*'
 
@@ -18,8 +19,9 @@ class Events:
     """Curves in `folder`: those of earlier processes up to `step`, and what is added."""
 
     def __init__(self, folder: pathlib.Path, step: int):
-        from tensorboardX.proto import event_pb2, summary_pb2
-        from tensorboardX.record_writer import masked_crc32c
+        with imports.without('torch'):  # tensorboardX would import it, for a second
+            from tensorboardX.proto import event_pb2, summary_pb2
+            from tensorboardX.record_writer import masked_crc32c
 
         self.event, self.summary, self.crc = event_pb2.Event, summary_pb2.Summary, masked_crc32c
         earlier = sorted(folder.glob(PATTERN))
