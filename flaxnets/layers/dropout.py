@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from flaxnets.errors import UserError
 from flaxnets.layers import batch
+from flaxnets.layers.depth import kept
 
 
 class Dropout(nnx.Module):
@@ -52,7 +53,7 @@ class Dropout(nnx.Module):
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.current().positions(len(x)))
         bits = jax.vmap(lambda k: words(k, x.shape[1:]))(keys)
         keep = bits >= jnp.uint32(min(round(self.rate * 2**32), 2**32 - 1))  # from 2^31 on, no int32
-        return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
+        return jnp.where(kept(keep), x / (1 - self.rate), jnp.zeros_like(x))
 
 
 def words(key: Key[Array, ''], shape: tuple[int, ...]) -> UInt32[Array, '...']:

@@ -71,14 +71,15 @@ def has_avx512() -> bool:
 
 
 def matmul(left: Array, right: Array, transposed: tuple[bool, bool]) -> Array:
-    """The product of two matrices, or of the matrices of two stacks `[batch, _, _]`, after transposing those
-    that `transposed` says. It has no gradient of its own."""
+    """The product of two matrices, or of the matrices of two stacks `[batch, _, _]`, of which one may be of a
+    single matrix, after transposing those that `transposed` says. It has no gradient of its own."""
+    batch = [max(len(left), len(right))] if left.ndim > 2 else []
     rows = left.shape[-1 if transposed[0] else -2]
     columns = right.shape[-2 if transposed[1] else -1]
     described = dict(zip(('transpose_a', 'transpose_b'), transposed, strict=True))
     call = jax.ffi.ffi_call(
         PRODUCT,
-        jax.ShapeDtypeStruct((*left.shape[:-2], rows, columns), left.dtype),
+        jax.ShapeDtypeStruct((*batch, rows, columns), left.dtype),
         custom_call_api_version=1,
         vmap_method='sequential',
         legacy_backend_config=json.dumps({'onednn_matmul_config': described}),

@@ -1,5 +1,6 @@
 """Products of matrices: oneDNN's are XLA's, forward and backward, and no program calls it unasked."""
 
+import contextlib
 import itertools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from flaxnets.layers import onednn
-from flaxnets.layers.product import matmul, product
+from flaxnets.layers.product import across, matmul, product
 from train.distributed.convolutions import not_kept
 
 needed = pytest.mark.skipif(not onednn.available(), reason='this jaxlib or machine has no tested oneDNN')
@@ -89,3 +90,22 @@ def test_under_vmap(monkeypatch):
 def test_product_is_over_the_last_axis(shape):
     rows, matrix = values(*shape), values(6, 5)
     np.testing.assert_allclose(product(rows, matrix), rows @ matrix, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('fast', [False, pytest.param(True, marks=needed)])
+@pytest.mark.parametrize('sizes', [(1, 1, 1, 1), (5, 6, 4, 3), (8, 64, 64, 16), (3, 16, 70, 12)])
+def test_across_combines_each_images_tokens(monkeypatch, fast, sizes):
+    monkeypatch.setattr(onednn, 'has_avx512', lambda: True)
+    batch, tokens, out, features = sizes
+    x, matrix, gradient = values(batch, tokens, features), values(tokens, out), values(batch, out, features)
+
+    def traced(x, matrix):
+        with onednn.used() if fast else contextlib.nullcontext():
+            y, back = jax.vjp(across, x, matrix)
+            return y, *back(gradient)
+
+    ours = jax.jit(traced)(x, matrix)
+    assert str(jax.make_jaxpr(traced)(x, matrix)).count(onednn.PRODUCT) == 3 * fast
+    y, back = jax.vjp(lambda x, matrix: jnp.einsum('btf,ts->bsf', x, matrix, precision='highest'), x, matrix)
+    for one, other in zip(ours, (y, *back(gradient)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * float(jnp.abs(other).max()))
