@@ -36,7 +36,10 @@ def facts(exp: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
     }
     lines['precision'] = precision(config)
     if by_onednn(config, exp.devices):
-        lines['convolution'] = "oneDNN's, compiled anew at each start; --config.convolution=xla: XLA's"
+        lines['arithmetic'] = (
+            'convolutions and products by oneDNN, compiled anew at each start; '
+            '--config.convolution=xla: by XLA'
+        )
     if (count := options.replicas(config)) > 1:
         lines['replicas'] = replicas(exp, count)
     if config.optimizer.accumulate > 1:

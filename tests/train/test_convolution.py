@@ -29,7 +29,7 @@ def test_a_run_has_xlas_scores_and_the_same_bits_again(changes, tmp_path, capsys
         return [json.loads(line)['train_loss'] for line in lines]
 
     auto = losses('auto', 'auto')
-    assert "convolution oneDNN's" in capsys.readouterr().out
+    assert 'convolutions and products by oneDNN' in capsys.readouterr().out
     losses('again', 'auto', epochs=1)
     assert losses('again', 'auto') == auto  # resumed, to the bit
     capsys.readouterr()
