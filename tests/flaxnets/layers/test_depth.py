@@ -64,3 +64,9 @@ def test_blocks_that_differ_are_called_one_by_one():
 
 def test_no_block_at_all():
     assert model('attention', blocks=0)(jnp.ones((1, 8, 8, 3))).shape == (1, 10)
+
+
+def test_dropout_draws_once_for_both_passes():
+    of, state = loss(model('convnn_attention'))
+    forward, both = (str(jax.make_jaxpr(function)(state)) for function in (of, jax.grad(of)))
+    assert 0 < forward.count('threefry2x32') == both.count('threefry2x32')
