@@ -14,6 +14,7 @@ from tiny_sets import CIFAR10, as_set, config
 from flaxnets.errors import UserError
 from train import data
 from train.data.download import fetch
+from train.data.sources import digits
 
 PLACES = ('tfds', 'tfrecord', 'torch', 'folder')
 
@@ -128,9 +129,15 @@ def test_the_embedded_digits():
     np.testing.assert_array_equal(train.images[..., 0], train.images[..., 2])
     assert train.fingerprint != test.fingerprint
     # the same images on every machine, and the same as before fingerprints had a format
-    digits = data.load(config(), 'test')
-    assert digits.fingerprint == '2:37c43a60c1ec0409'
-    assert digits.matches('c85bc07082e31d4f')
+    small = data.load(config(), 'test')
+    assert small.fingerprint == '2:37c43a60c1ec0409'
+    assert small.matches('c85bc07082e31d4f')
+
+
+def test_the_embedded_digits_where_scikit_learn_keeps_its_file_elsewhere(monkeypatch):
+    expected = digits.table()
+    monkeypatch.setattr(digits.pathlib.Path, 'exists', lambda path: False)
+    np.testing.assert_array_equal(digits.table(), expected)
 
 
 def test_sizes_and_channels(cifar, cifar_places):
