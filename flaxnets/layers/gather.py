@@ -29,7 +29,7 @@ def rows(
 
 
 # Bytes of gradients of products that stay in the caches of a CPU, and those that a GPU is given at a time.
-CACHED, AT_ONCE = 2**21, 2**28
+CACHED, AT_ONCE = 3 * 2**20, 2**28
 
 
 def add_products(

@@ -155,15 +155,14 @@ class NearestLayer(nnx.Module):
         weights = self._weights(tokens, pool, chosen) if self.options.soft else None
         values = tokens if self.options.projection == 'none' else self.value(tokens)
         values, kernel, bias = promote_dtype((values, self.kernel[...], self.bias[...]), dtype=self.dtype)
-        # With a pool, rank 0 is the token itself and nothing is gathered for it.
-        first = product(values, kernel[0])
         if pool is None:
-            first, chosen = rows(first, chosen[0]), chosen[1:]
-        else:
-            values = values[:, pool]
+            first = jnp.broadcast_to(bias, (*values.shape[:2], len(bias)))
+            return self.image.join(add_products(first, values, kernel, chosen, weights))
+        # Rank 0 is the token itself, and nothing is gathered for it.
+        first = product(values, kernel[0])
         if weights is not None:
             first, weights = weights[0, :, :, None].astype(first.dtype) * first, weights[1:]
-        return self.image.join(add_products(first, values, kernel[1:], chosen, weights) + bias)
+        return self.image.join(add_products(first + bias, values[:, pool], kernel[1:], chosen, weights))
 
     def choose(
         self, tokens: Float[Array, 'batch tokens features'], pool: Int[Array, ' candidates'] | None

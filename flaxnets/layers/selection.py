@@ -25,7 +25,7 @@ Tokens = Float[Array, 'batch tokens features']
 Candidates = Float[Array, 'batch candidates features']
 Ranks = Int[Array, 'ranks batch tokens']
 # Bytes of similarities that stay in the caches while the rounds go over them.
-CACHED = 2**20
+CACHED = 2**22
 # What profiles and counts of arithmetic call the selection.
 SCOPE = 'neighbour_selection'
 
