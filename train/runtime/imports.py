@@ -11,7 +11,7 @@ def uncollected() -> Iterator[None]:
     """The garbage collector rests meanwhile, and does not look again at what was made.
 
     Importing JAX and Flax makes a million objects, nearly all of which stay. Looking through them again and
-    again takes 0.5 of the 4.4 seconds to the first step of `branching_attn:digits` (docs/speed.md).
+    again takes 0.6 of the 4.4 seconds to the first step of `branching_attn:digits` (docs/speed.md).
     """
     gc.disable()
     try:
