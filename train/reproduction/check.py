@@ -55,10 +55,11 @@ def describe(checks: list[dict[str, Any]]) -> str:
     first = checks[0]
     settings = ', '.join(f'{key} {value}' for key, value in first['changes'].items())
     hardware = first['hardware']
+    cores = 'core' if hardware['cores'] == 1 else 'cores'
     return (
         f'{len(runs)} experiments ran with {settings}: {sum(runs.values()):,} images seen, in '
         f'{duration(max(check["seconds"] for check in checks))} ({len(checks)} at a time, processor time '
-        f'{duration(sum(check["processor_seconds"] for check in checks))}, {hardware["cores"]} cores of '
+        f'{duration(sum(check["processor_seconds"] for check in checks))}, {hardware["cores"]} {cores} of '
         f'{hardware["processor"]}, {first["date"]}, commit {first["commit"][:7]}). '
         + (f'Failed: {", ".join(failed)}. ' if failed else '')
         + 'No verdict: the runs were shortened.'
