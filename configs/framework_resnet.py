@@ -22,7 +22,6 @@ def get_config(argument: str = '') -> c.ConfigDict:
     )
     config = c.defaults()
     recipes.framework(config, variation.data, honest=variation.honest)
-    config.convolution = 'auto'
     config.model.name = c.one_of('model', variation.model, ('resnet18', 'resnet34'))
     config.model.update({key: variation[key] for key in recipes.IMAGE_LAYER})
     if variation.digits:

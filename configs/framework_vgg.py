@@ -33,7 +33,6 @@ def get_config(argument: str = '') -> c.ConfigDict:
     variation = c.variation(argument, model='vgg11', data='cifar10', **flags, **recipes.IMAGE_LAYER)
     config = c.defaults()
     recipes.framework(config, variation.data, honest=variation.honest)
-    config.convolution = 'auto'
     config.model.name = c.one_of('model', variation.model, ('vgg11', 'vgg13', 'vgg16_bn', 'vgg19'))
     config.model.update({key: variation[key] for key in recipes.IMAGE_LAYER})
     if variation.small:

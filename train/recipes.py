@@ -48,6 +48,7 @@ def framework(config: ConfigDict, dataset: str, *, honest: bool) -> None:
     """
     pixels = c.choose('data', dataset, {'cifar10': CIFAR_10, 'cifar100': CIFAR_100})
     config.epochs = 150
+    config.convolution = 'auto'
     config.data.name = dataset
     config.data.batch_size = 256
     config.data.update(pixels)
