@@ -42,15 +42,13 @@ def precision(config: ConfigDict) -> Iterator[None]:
 @dataclasses.dataclass
 class Experiment:
     """The objects of a config: `sets` are the images by split, `images` the same on the devices or streamed
-    to them, `placement` says in words which. An epoch has `spe` steps; `rates` are the learning rates of all
-    steps, of several replicas their mean. `track` shows the progress of an evaluation. `init_digest` is that
-    of the weights of `init_from` that the run began with."""
+    to them, `placement` says in words which. An epoch has `spe` steps. `track` shows the progress of an
+    evaluation. `init_digest` is that of the weights of `init_from` that the run began with."""
 
     config: ConfigDict
     model: nnx.Module
     devices: Devices
     runner: Runner | ReplicaRunner
-    rates: np.ndarray
     initial: state.TrainState
     sets: dict[str, data.ImageSet]
     images: dict[str, pipeline.Images]
@@ -103,13 +101,11 @@ class Experiment:
         ]
         initial = states[0] if count == 1 else stacked(states)
         images, placement = place(config, splits, devices)
-        rates = [optim.rates(each, steps_per_epoch=spe) for each in configs]
         return cls(
             config=config,
             model=model,
             devices=devices,
             runner=runner(config, task, devices, rule, devices.layout(initial)),
-            rates=np.mean(rates, axis=0),
             initial=devices.place(initial),
             sets=splits,
             images=images,
@@ -121,6 +117,11 @@ class Experiment:
     def eval_split(self) -> str:
         """The split that is evaluated after each epoch: 'validation' if the run has one, else 'test'."""
         return 'validation' if 'validation' in self.sets else 'test'
+
+    def rates(self) -> np.ndarray:
+        """The learning rate of every step of the run, of several replicas their mean."""
+        configs = [options.replica(self.config, i) for i in range(options.replicas(self.config))]
+        return np.mean([optim.rates(each, steps_per_epoch=self.spe) for each in configs], axis=0)
 
     def check_updates(self) -> None:
         """Raises a `UserError` if an update needs more batches than an epoch has."""

@@ -102,6 +102,7 @@ def train(
             stop.say = reporter.line  # above the display, which would write over it
         exp.track = reporter.track
         policy = SavePolicy(config.checkpoint.every, steps_per_epoch=exp.spe, total=total, step=step)
+        rates = exp.rates()
         pace = Pace(config.log.every, fixed=not alone)
         scores: dict[str, Any] | None = None
 
@@ -112,7 +113,7 @@ def train(
             steps = len(values['loss'])
             meta.sums.add(values, pace.lap(steps))
             done = first + steps
-            rate, curve = float(exp.rates[done - 1]), done % config.log.every == 0
+            rate, curve = float(rates[done - 1]), done % config.log.every == 0
             reporter.steps(done, meta.sums, pace.steps_per_second, rate=rate, curve=curve)
 
         def save(scores: dict[str, Any] | None = None) -> None:
@@ -162,7 +163,7 @@ def train(
 
             # Evaluate. After a signal the scores are computed when the run continues.
             row = {'epoch': epoch + 1, 'step': step} | meta.sums.row()
-            row['learning_rate'] = float(exp.rates[step - 1])
+            row['learning_rate'] = float(rates[step - 1])
             try:
                 with stop.interruptible(alone, unsaved=True):
                     scores, columns = evaluate(exp, state)
