@@ -29,6 +29,7 @@ flaxnets
 train.terminal train.combinations
 train.config
 train.recipes train.metrics train.progress train.runtime.causes train.memory train.provenance train.published
+train.runtime.compilations
 train.state
 train.optim
 train.data

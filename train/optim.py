@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from train.config import ConfigDict
+from train.runtime import compilations
 from train.state import Values
 
 
@@ -110,9 +111,9 @@ def rate_of_step(config: ConfigDict, *, steps_per_epoch: int) -> optax.Schedule:
 def rates(config: ConfigDict, *, steps_per_epoch: int) -> np.ndarray:
     """The learning rate of every step of the run, computed at once: one by one, in between, the host would
     wait for the steps that the device has been given already."""
-    steps = np.arange(config.epochs * steps_per_epoch)
+    rate_of = jax.vmap(rate_of_step(config, steps_per_epoch=steps_per_epoch))
     with jax.enable_x64(True):
-        return np.asarray(jax.jit(jax.vmap(rate_of_step(config, steps_per_epoch=steps_per_epoch)))(steps))
+        return np.asarray(compilations.quickly(rate_of)(np.arange(config.epochs * steps_per_epoch)))
 
 
 def accumulated(

@@ -15,6 +15,8 @@ import optax
 from flax import nnx, traverse_util
 from jaxtyping import Array
 
+from train.runtime import compilations
+
 Values = dict[str, Array]
 
 
@@ -83,7 +85,7 @@ def create(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
-        opt_state=jax.jit(optimizer.init)(params),  # one program, not one for each shape
+        opt_state=compilations.quickly(optimizer.init)(params),  # not one program for each shape
         ema=jax.tree.map(jnp.copy, params) if ema else {},
         key=jax.random.key_data(jax.random.key(seed)),
     )

@@ -6,6 +6,7 @@ set is on the device, and the jitted step gathers its rows, so the host sends 4 
 whole batches are sent. A `Feed` is either of these, and the step takes both.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from train.data.imageset import ImageSet
+from train.runtime import compilations
 
 # Number of the seed's random stream for the order, so that order and initial values are independent.
 ORDER_STREAM = 1
@@ -86,8 +88,17 @@ def rows(order: np.ndarray, batch_size: int, multiple: int = 1) -> np.ndarray:
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     """The permutation of 0..size-1 in which epoch number `epoch` visits the images."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), ORDER_STREAM), epoch)
-    return np.asarray(jax.random.permutation(key, size), np.int32)
+    return np.asarray(_order_drawn(size)(jax.random.key(seed), epoch), np.int32)
+
+
+@functools.cache
+def _order_drawn(size: int) -> Callable[[jax.Array, int], Int[Array, ' size']]:
+    """The permutation of a run's key and an epoch's number, compiled once for all epochs."""
+
+    def order(key: jax.Array, epoch: int) -> Int[Array, ' size']:
+        return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER_STREAM), epoch), size)
+
+    return compilations.quickly(order)
 
 
 def take(data: Resident | None, indices: Int[Array, ' batch'] | Batch) -> Batch:

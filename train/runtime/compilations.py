@@ -1,10 +1,15 @@
-"""Compiled programs, kept on disk."""
+"""Compiled programs: kept on disk, and those that run once compiled quickly."""
 
 import pathlib
 import tempfile
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jaxlib.version
+
+from flaxnets.layers import onednn
 
 # JAX warns for every program that it cannot store or look up; one warning is enough.
 OF_EACH_PROGRAM = 'Error (reading|writing) persistent compilation cache entry'
@@ -32,3 +37,18 @@ def keep(folder: pathlib.Path) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def quickly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as one program, for the start of a run: a program that runs once in milliseconds should not
+    take seconds to compile, so on CPU XLA optimises it little. The bits are the same.
+
+    The way to generate code that compiles in three quarters of the time is an option of XLA's that may go,
+    so it is set only with versions that have it.
+    """
+    options: dict[str, bool | int] | None = None
+    if jax.default_backend() == 'cpu':
+        options = {'xla_backend_optimization_level': 1}
+        if jaxlib.version.__version__ in onednn.JAXLIB:
+            options['xla_cpu_use_fusion_emitters'] = False
+    return jax.jit(function, compiler_options=options)
