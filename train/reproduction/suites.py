@@ -132,6 +132,17 @@ PROFILED = [
         choice='crop with padding 4',
         variation_of='profiled/profiled_cnn',
     ),
+    *(
+        dataclasses.replace(
+            experiment,
+            name=f'{experiment.name}-no-flip',
+            overrides={'data.augment.flip': False},
+            choice='no flip',
+            variation_of=experiment.name,
+        )
+        for experiment in _PROFILED
+        if not experiment.needs_weights
+    ),
 ]
 
 MNIST = [
