@@ -113,33 +113,44 @@ def _rounds(scores: Float[Array, 'batch candidates tokens'], count: int) -> Rank
     """
     batch, candidates, tokens = scores.shape
     groups, size = grouping(candidates)
-    left_over = groups * size - candidates
-    scores = jnp.pad(scores, ((0, 0), (0, left_over), (0, 0)), constant_values=-jnp.inf)
+    scores = ordered(scores)
+    lowest = jnp.iinfo(scores.dtype).min
+    scores = jnp.pad(scores, ((0, 0), (0, groups * size - candidates), (0, 0)), constant_values=lowest)
     scores = scores.reshape(batch, groups, size, tokens)
     group, member = (jnp.arange(n, dtype=jnp.int32)[:, None] for n in (groups, size))
 
     def choose(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-        top, taken = state  # [batch, groups, tokens]: maximum of what is left; bits: members chosen before
+        # [batch, groups, tokens]: the maximum of what is left of a group, and the last member with that
+        # score that was chosen before, or -1.
+        top, last = state
         best = jnp.max(top, 1, keepdims=True)
-        # Never beyond the last one, which NaN would lead to; so for `second`.
         first = jnp.min(jnp.where(top == best, group, groups - 1), 1, keepdims=True)
         here = group == first
-        bits = jnp.sum(jnp.where(here, taken, 0), 1, keepdims=True, dtype=taken.dtype)
+        before = jnp.max(jnp.where(here, last, -1), 1, keepdims=True)
         inside = jnp.take_along_axis(scores, first[:, :, None], 1, mode='promise_in_bounds')[:, 0]
-        left = (bits >> member.astype(bits.dtype)) & 1 == 0
-        second = jnp.min(jnp.where(left & (inside == best), member, size - 1), 1, keepdims=True)
-        below = jnp.max(jnp.where(left & (member != second), inside, -jnp.inf), 1, keepdims=True)
-        bits |= jnp.left_shift(jnp.ones_like(bits), second.astype(bits.dtype))
-        return (jnp.where(here, below, top), jnp.where(here, bits, taken)), (first * size + second)[:, 0]
+        equal = inside == best
+        second = jnp.min(jnp.where(equal & (member > before), member, size - 1), 1, keepdims=True)
+        left = (inside < best) | (equal & (member > second))
+        below = jnp.max(jnp.where(left, inside, lowest), 1, keepdims=True)
+        last = jnp.where(here, jnp.where(below == best, second, -1), last)
+        return (jnp.where(here, below, top), last), (first * size + second)[:, 0]
 
     top = jnp.max(scores, 2)
-    found = jax.lax.scan(choose, (top, jnp.zeros(top.shape, jnp.uint32)), length=count)[1]
-    return jnp.minimum(found, candidates - 1) if left_over else found
+    return jax.lax.scan(choose, (top, jnp.full(top.shape, -1, jnp.int32)), length=count)[1]
+
+
+def ordered(x: Float[Array, '*shape']) -> Int[Array, '*shape']:
+    """Integers in the order of the numbers, and above the lowest integer. XLA computes maxima of integers
+    together with what comes before, those of floats in a pass of their own."""
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0, x), f'int{8 * x.dtype.itemsize}')
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
 
 
 def grouping(candidates: int) -> tuple[int, int]:
     """(groups, their size) for this many candidates, the last group perhaps not full: those with which a
-    round has the least to do. A group is 32 at most, the bits of an integer."""
-    # A round goes over the groups four times and over one group's members about as often.
+    round has the least to do."""
+    # A round goes over the groups about as often as over one group's members. Groups of more than 32 take
+    # longer than that says, and so does filling the last group, for which all scores are copied.
     sizes = range(1, min(32, candidates) + 1)
-    return min(((-(-candidates // size), size) for size in sizes), key=lambda pair: (sum(pair), pair[1]))
+    pairs = [(-(-candidates // size), size) for size in sizes]
+    return min(pairs, key=lambda pair: (sum(pair) * (1.5 if math.prod(pair) > candidates else 1), pair[1]))

@@ -66,6 +66,16 @@ def test_rounds_where_the_last_group_is_not_full(candidates):
     assert 0 <= diverged.min() <= diverged.max() < candidates
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'float64', 'bfloat16', 'float16'])
+def test_integers_in_the_order_of_the_numbers(dtype):
+    with jax.enable_x64(dtype == 'float64'):
+        numbers = [-np.inf, -1e4, -1.5, -1.0, -6e-8, 0.0, 6e-8, 1.0, 1.5, 1e4, np.inf]
+        found = np.asarray(selection.ordered(jnp.asarray(numbers, dtype)))
+        assert (np.diff(found) > 0).all()
+        assert found[0] > np.iinfo(found.dtype).min
+        assert selection.ordered(jnp.asarray(-0.0, dtype)) == found[5]
+
+
 def test_groups_have_all_candidates_and_are_near_the_root():
     for candidates in range(1, 2000):
         groups, size = selection.grouping(candidates)
