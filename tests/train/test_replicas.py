@@ -27,7 +27,7 @@ MODELS = {
     },
     'profiled_cnn': {
         'model__width': None,
-        'model__widths': (2, 3, 4, 5, 6),
+        'model__widths': (3, 4),  # two layers are enough for its parts
         'model__hidden': (6, 5),
         'optimizer__ema': 0.9,
     },
