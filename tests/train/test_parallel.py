@@ -36,8 +36,8 @@ CASES['profiled_cnn'] = 'profiled_cnn', {'image_shape': (4, 5, 3), 'widths': (3,
 CASES['mlp wide'] = 'mlp', {'image_shape': (8, 8, 1), 'hidden': (64, 64)}
 CLASSES, SIZE, BATCH, STEPS = 4, 21, 8, 10
 WAYS = [('jit', 2), ('jit', 8), ('pmap', 2), ('pmap', 8)]
-# Together they have every part that could depend on the number of devices, so they are divided in every way:
-# batch norm, dropout, random candidates. For the others one number of devices is enough for each way.
+# Together they have every part that could depend on the number of devices:
+# batch norm, dropout, random candidates.
 DIVIDED = ('profiled_cnn', 'branching_random', 'vgg16')
 
 
@@ -116,7 +116,7 @@ def test_every_model_is_the_same_on_any_number_of_devices(case, monkeypatch):
     config = augmented() if case == 'cnn' else options.defaults()
     config.precision = 'float64'
     expected = trained(case, 'single', 1, config)
-    for way, count in [*WAYS, ('fsdp', 8)] if case in DIVIDED else [('jit', 8), ('pmap', 2)]:
+    for way, count in [*WAYS, ('fsdp', 8)] if case in DIVIDED else WAYS:
         got = trained(case, way, count, config)
         agree(got, expected, rtol=1e-12, atol=1e-12)
 
